@@ -1,0 +1,149 @@
+"""How one body of ``async def`` code runs on threads and on an event loop.
+
+Stores and engine are coroutines. The blocking runtime steps such a coroutine on the calling thread and requires that it
+never suspends; an asyncio runtime (`locksmith.runtime_asyncio`) awaits it natively.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Event(Protocol):
+    """A flag that any thread may set and that a coroutine of its runtime can wait for."""
+
+    def set(self) -> None:
+        """Raise the flag; safe from any thread, and from driver callbacks."""
+
+    def clear(self) -> None:
+        """Lower the flag."""
+
+    def is_set(self) -> bool:
+        """Whether the flag is up."""
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait at most `timeout` seconds (None: without bound) for the flag; False where the time ended first."""
+
+
+class Clock(Protocol):
+    """Local time in seconds, and waiting in it. Its zero means nothing; it never runs backwards."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary moment, suspend included where the system can tell."""
+
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        """Block the calling thread until the event is set or `timeout` seconds of this clock have passed."""
+
+
+class SystemClock:
+    """The clock leases are judged by: CLOCK_BOOTTIME where there is one, because it counts suspend.
+
+    CLOCK_MONOTONIC stands still while a Linux machine sleeps, so a laptop or a VM that wakes up would still believe in
+    leases that ended hours ago. Elsewhere `time.monotonic` is the best there is.
+    """
+
+    now: Callable[[], float]
+
+    def __init__(self) -> None:
+        # Plain attributes: this is read several times in every acquisition.
+        boottime = getattr(time, "CLOCK_BOOTTIME", None)
+        if boottime is None:  # pragma: no cover - macOS and Windows
+            self.now = time.monotonic
+        else:
+            clock_gettime = time.clock_gettime
+            self.now = lambda: clock_gettime(boottime)
+
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        """See Clock.wait."""
+        return event.wait(timeout)
+
+
+class Runtime(Protocol):
+    """What a store and the engine may ask of the world they run in."""
+
+    clock: Clock
+    is_async: bool
+
+    async def settle(self, reply: Awaitable[T] | T) -> T:
+        """The value of a driver's reply, from a sync or an async driver."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` of the runtime's clock pass."""
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        """A *short* call of a driver that is only sync; never a wait, which would fill the pool and starve releases."""
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end what must not be cut short: a cancelled caller waits for it, and is cancelled after."""
+
+    def event(self) -> Event:
+        """A new event of this runtime."""
+
+    def context(self) -> object:
+        """What runs now, a thread or a task: equal for two calls in the same one."""
+
+
+class ThreadEvent:
+    """An event for threads, on a given clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._flag = threading.Event()
+        self.set = self._flag.set
+        self.clear = self._flag.clear
+        self.is_set = self._flag.is_set
+
+    async def wait(self, timeout: float | None) -> bool:
+        """See Event.wait; blocks the calling thread."""
+        return self._clock.wait(self._flag, timeout)
+
+
+class Blocking:
+    """The runtime of the blocking face: every coroutine runs to its end on the calling thread."""
+
+    is_async = False
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+
+    async def settle(self, reply: Awaitable[T] | T) -> T:
+        """See Runtime.settle: a sync driver's reply is its value."""
+        return reply  # type: ignore[return-value]  # an awaitable here is a bug of the store; drive() reports it
+
+    async def sleep(self, seconds: float) -> None:
+        """See Runtime.sleep."""
+        self.clock.wait(threading.Event(), seconds)
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        """See Runtime.call: we are on a thread already."""
+        return fn()
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """See Runtime.finish: nothing cancels a thread."""
+        return await work
+
+    def event(self) -> Event:
+        """See Runtime.event."""
+        return ThreadEvent(self.clock)
+
+    def context(self) -> object:
+        """See Runtime.context."""
+        return threading.get_ident()
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of the blocking runtime to its end, on this thread, without an event loop.
+
+    Raises RuntimeError where it suspends: a store awaited something that only an event loop can answer.
+    """
+    try:
+        suspended_on = work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError(f"a blocking call suspended on {suspended_on!r}; in the blocking runtime a store must not await")
