@@ -1,0 +1,35 @@
+"""Throwaway real servers for tests: on a free loopback port, with their data in a temporary folder.
+
+    with RedisServer(appendonly=True) as server:
+        client = locksmith.connect(server.url)
+        server.kill()       # SIGKILL
+        server.start()      # the same port and the same data
+        server.pause()      # SIGSTOP
+        server.resume()
+
+A server dies with the process that started it, also where that one is killed. A missing program is `ServerMissing`,
+with the line that installs it; `python -m locksmith.testing.servers install redis` runs that line where it may.
+No driver is imported here: a server is ready when it answers on a raw socket.
+"""
+
+from __future__ import annotations
+
+from locksmith.testing.servers.base import Server, ServerFailed
+from locksmith.testing.servers.certificates import Certificates, make_certificates
+from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
+from locksmith.testing.servers.redis import RedisServer
+from locksmith.testing.servers.resp import RedisReplyError
+
+__all__ = [
+    "Certificates",
+    "Program",
+    "RedisReplyError",
+    "RedisServer",
+    "Server",
+    "ServerFailed",
+    "ServerMissing",
+    "find",
+    "in_ci",
+    "install",
+    "make_certificates",
+]

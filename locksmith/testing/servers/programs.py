@@ -1,0 +1,115 @@
+"""Which programs the throwaway servers need, where they are found, and how a missing one gets installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from locksmith.errors import ConfigurationError, LocksmithError
+
+INSTALL_SECONDS: Final = 600
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+
+
+class ServerMissing(LocksmithError):
+    """A program that this test needs is not installed: run the line in the message, or skip the test."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and the packages it comes in."""
+
+    executable: str
+    debian: str
+    homebrew: str
+
+    @property
+    def install_line(self) -> str:
+        """The command that installs the program on this kind of machine."""
+        if _has_apt():
+            sudo = "" if _is_root() else "sudo "
+            return f"{sudo}apt-get update && {sudo}apt-get install --yes {self.debian}"
+        if sys.platform == "darwin":
+            return f"brew install {self.homebrew}"
+        return f"install the package that has {self.executable} ({self.debian} on Debian)"
+
+
+PROGRAMS: Final = {
+    "redis": Program("redis-server", debian="redis-server", homebrew="redis"),
+    "openssl": Program("openssl", debian="openssl", homebrew="openssl"),
+}
+"""By the name that `install` takes."""
+
+
+def in_ci() -> bool:
+    """Whether this is a run where nothing may be skipped: the environment variable CI says true."""
+    return os.environ.get("CI", "").strip().lower() in _TRUE
+
+
+def find(name: str) -> Path:
+    """Where the program of `PROGRAMS` is.
+
+    Raises:
+        ServerMissing: it is not on PATH; the message has the line that installs it.
+    """
+    program = _program(name)
+    found = shutil.which(program.executable)
+    if found is None:
+        raise ServerMissing(f"{program.executable} is not installed: {program.install_line}")
+    return Path(found)
+
+
+def install(names: Iterable[str]) -> list[str]:
+    """Install what is missing of these programs with the system's package manager; the names that were installed.
+
+    Does something only on a Debian-like machine and as root: nobody's laptop is changed behind their back.
+
+    Raises:
+        ServerMissing: something is missing and may not be installed from here, or the installation failed.
+    """
+    missing = [name for name in names if shutil.which(_program(name).executable) is None]
+    if not missing:
+        return []
+    if not (_has_apt() and _is_root()):
+        find(missing[0])
+    _apt_install([_program(name).debian for name in missing])
+    for name in missing:
+        find(name)
+    return missing
+
+
+def _program(name: str) -> Program:
+    try:
+        return PROGRAMS[name]
+    except KeyError:
+        raise ConfigurationError(f"no such program: {name!r}; there are {', '.join(PROGRAMS)}") from None
+
+
+def _has_apt() -> bool:
+    return shutil.which("apt-get") is not None and shutil.which("dpkg") is not None
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def _apt_install(packages: list[str]) -> None:
+    # Two of these may run at once, or a daily job may: wait for the package manager's lock rather than fail.
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
+    # A fresh machine has no package lists at all. Where one of many lists cannot be refreshed, the rest may do.
+    subprocess.run([*apt, "update"], env=_quiet(), check=False, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
+    command = [*apt, "install", "--yes", "--no-install-recommends", *packages]
+    done = subprocess.run(command, env=_quiet(), check=False, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise ServerMissing(f"`{' '.join(command)}` failed with status {done.returncode}: its output says why")
+
+
+def _quiet() -> dict[str, str]:
+    # RUNLEVEL and SYSTEMD_OFFLINE keep the package from starting a system-wide server that nobody asked for.
+    return os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "SYSTEMD_OFFLINE": "1"}

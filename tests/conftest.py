@@ -1,0 +1,51 @@
+"""Fixtures for every test: real servers, and names that no other test uses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+import pytest
+
+from locksmith.testing.servers import RedisServer, Server, ServerMissing, in_ci
+
+
+def _skip_or_fail(missing: ServerMissing) -> NoReturn:
+    """A missing program skips the test on a laptop; where CI=true nothing is skipped in silence."""
+    if in_ci():
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One redis-server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
+    try:
+        server = RedisServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def start_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Start a redis-server for this test alone, with the options of `RedisServer`: `start_redis(tls=True)`."""
+    with ExitStack() as stack:
+        yield lambda **options: _entered(stack, RedisServer(**options))
+
+
+def _entered(stack: ExitStack, server: Any) -> Any:
+    assert isinstance(server, Server)
+    try:
+        return stack.enter_context(server)
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A prefix for names that no other test, worker or run uses."""
+    return f"t{uuid.uuid4().hex[:12]}"
