@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -31,13 +32,15 @@ class Event(Protocol):
 
 
 class Clock(Protocol):
-    """Local time in seconds, and waiting in it. Its zero means nothing; it never runs backwards."""
+    """Local time in seconds. Its zero means nothing; it never runs backwards."""
 
-    def now(self) -> float:
-        """Seconds since an arbitrary moment, suspend included where the system can tell."""
+    @property
+    def now(self) -> Callable[[], float]:
+        """`now()` is seconds since an arbitrary moment, suspend included where the system can tell."""
 
-    def wait(self, event: threading.Event, timeout: float | None) -> bool:
-        """Block the calling thread until the event is set or `timeout` seconds of this clock have passed."""
+    @property
+    def call_later(self) -> Callable[[float, Callable[[], None]], Callable[[], None]] | None:
+        """A virtual clock's own timers: `call_later(seconds, fn)` returns a cancel function. None: real time."""
 
 
 class SystemClock:
@@ -47,20 +50,26 @@ class SystemClock:
     leases that ended hours ago. Elsewhere `time.monotonic` is the best there is.
     """
 
-    now: Callable[[], float]
+    call_later = None
 
     def __init__(self) -> None:
-        # Plain attributes: this is read several times in every acquisition.
         boottime = getattr(time, "CLOCK_BOOTTIME", None)
         if boottime is None:  # pragma: no cover - macOS and Windows
-            self.now = time.monotonic
+            self._now: Callable[[], float] = time.monotonic
         else:
-            clock_gettime = time.clock_gettime
-            self.now = lambda: clock_gettime(boottime)
+            self._now = partial(time.clock_gettime, boottime)
 
-    def wait(self, event: threading.Event, timeout: float | None) -> bool:
-        """See Clock.wait."""
-        return event.wait(timeout)
+    @property
+    def now(self) -> Callable[[], float]:
+        """See Clock.now."""
+        return self._now
+
+
+class Background(Protocol):
+    """Work that runs beside its caller: a daemon thread, or a task."""
+
+    async def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for its end; False where it still runs."""
 
 
 class Runtime(Protocol):
@@ -87,20 +96,61 @@ class Runtime(Protocol):
     def context(self) -> object:
         """What runs now, a thread or a task: equal for two calls in the same one."""
 
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Background | None:
+        """Run `work()` beside the caller; None where nothing can be started any more (interpreter shutdown)."""
+
 
 class ThreadEvent:
     """An event for threads, on a given clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._flag = threading.Event()
-        self.set = self._flag.set
-        self.clear = self._flag.clear
-        self.is_set = self._flag.is_set
+        self._changed = threading.Condition(threading.Lock())
+        self._flag = False
+
+    def set(self) -> None:
+        """See Event.set."""
+        with self._changed:
+            self._flag = True
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """See Event.clear."""
+        self._flag = False
+
+    def is_set(self) -> bool:
+        """See Event.is_set."""
+        return self._flag
 
     async def wait(self, timeout: float | None) -> bool:
         """See Event.wait; blocks the calling thread."""
-        return self._clock.wait(self._flag, timeout)
+        call_later = self._clock.call_later
+        if call_later is None or timeout is None:
+            with self._changed:
+                return self._flag or self._changed.wait_for(self.is_set, timeout)
+        deadline = self._clock.now() + timeout
+        cancel = call_later(timeout, self._look_again)
+        with self._changed:
+            self._changed.wait_for(lambda: self._flag or self._clock.now() >= deadline)
+        cancel()
+        return self._flag
+
+    def _look_again(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+class _Thread:
+    """A daemon thread that drives one coroutine."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._thread = threading.Thread(target=lambda: drive(work()), name=name, daemon=True)
+        self._thread.start()
+
+    async def join(self, timeout: float) -> bool:
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
 
 
 class Blocking:
@@ -117,7 +167,10 @@ class Blocking:
 
     async def sleep(self, seconds: float) -> None:
         """See Runtime.sleep."""
-        self.clock.wait(threading.Event(), seconds)
+        if self.clock.call_later is None:
+            time.sleep(seconds)
+        else:
+            await self.event().wait(seconds)
 
     async def call(self, fn: Callable[[], T]) -> T:
         """See Runtime.call: we are on a thread already."""
@@ -134,6 +187,13 @@ class Blocking:
     def context(self) -> object:
         """See Runtime.context."""
         return threading.get_ident()
+
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Background | None:
+        """See Runtime.background: a daemon thread."""
+        try:
+            return _Thread(work, name)
+        except RuntimeError:  # "can't start new thread", also at interpreter shutdown
+            return None
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,304 @@
+"""The asyncio face: a thin mirror of `locksmith.client`, with the same method names and parameters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from locksmith.connecting import Settings, settle
+from locksmith.engine.core import Engine
+from locksmith.engine.lease import LeaseFace, is_lost, wait_lost
+from locksmith.errors import AcquireTimeout, LeaseLost, StoreError
+from locksmith.events import Hook, logger
+from locksmith.recipes.permits import ALL, Permits, check_wait
+from locksmith.runtime import Clock
+from locksmith.runtime_asyncio import Asyncio
+from locksmith.store import Finding, Guarantee, Inspection
+
+
+class AsyncLostSignal:
+    """The end of a lease that nobody gave back, to ask for or to wait for."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: AsyncLease) -> None:
+        self._lease = lease
+
+    def is_set(self) -> bool:
+        """Whether the lease was lost."""
+        return is_lost(self._lease._hold)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """True as soon as the lease is lost; False where it was released, or `timeout` seconds passed, before."""
+        return await wait_lost(self._lease._engine, self._lease._hold, timeout)
+
+
+class AsyncLease(LeaseFace):
+    """One acquisition. Give it back with `await release()`, or use it in an `async with`, which does."""
+
+    __slots__ = ("_body", "_cancelled_by_us")
+
+    def __init__(self, engine: Engine, hold: Any, body: asyncio.Task[Any] | None = None) -> None:
+        super().__init__(engine, hold)
+        self._body = body
+        self._cancelled_by_us = False
+        if body is not None:
+            self.on_lost(self._cancel_body)
+
+    @property
+    def lost(self) -> AsyncLostSignal:
+        """Set when the lease was lost; `await lost.wait(timeout)` waits for it."""
+        return AsyncLostSignal(self)
+
+    async def release(self) -> bool:
+        """True: given back. False: was released before. Raises LeaseLost where it was lost.
+
+        Raises StoreError where the store could not be asked: renewal has ended, giving back goes on being tried until
+        the ttl has passed, and calling this again is safe.
+        """
+        self._body = None
+        return await self._engine.release(self._hold)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        body = self._body
+        try:
+            await self.release()
+        except StoreError as failed:
+            # The work was done under the lease; that giving back is late must not make it look undone.
+            logger.debug("leaving %r: %s", self, failed)
+        except LeaseLost as lost:
+            if self._cancelled_by_us and body is not None and isinstance(error, asyncio.CancelledError):
+                # The cancellation was our word to the body, not somebody's word to the task.
+                body.uncancel()
+                raise lost from error
+            if error is None:
+                raise
+        except Exception:
+            if error is None:
+                raise
+
+    def _cancel_body(self) -> None:
+        if self._body is not None and not self._body.done():
+            self._cancelled_by_us = True
+            self._body.cancel(f"the lease of {self.name!r} was lost")
+
+
+class Acquisition:
+    """What `AsyncLock.acquire` returns: `await` it for a lease, or use it in an `async with`."""
+
+    __slots__ = ("_acquire", "_lease")
+
+    def __init__(self, acquire: Any) -> None:
+        self._acquire = acquire
+        self._lease: AsyncLease | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncLease]:
+        lease: AsyncLease = yield from self._acquire().__await__()
+        return lease
+
+    async def __aenter__(self) -> AsyncLease:
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            await self._lease.__aexit__(kind, error, trace)
+
+
+class AsyncLock:
+    """A name with settings: stateless, cheap, to be shared between tasks. Each acquisition is a lease of its own."""
+
+    __slots__ = ("_engine", "_permits")
+
+    def __init__(self, engine: Engine, permits: Permits) -> None:
+        self._engine = engine
+        self._permits = permits
+
+    @property
+    def name(self) -> str:
+        """The name this locks."""
+        return self._permits.name
+
+    def acquire(
+        self,
+        *,
+        wait: float | None = None,
+        permits: int = 1,
+        note: str | None = None,
+        max_hold: float | None = None,
+        cancel_on_loss: bool = False,
+    ) -> Acquisition:
+        """A lease, after standing in line for at most `wait` seconds (None: without bound, 0: one try).
+
+        `await` the result, or use it in an `async with`. `note` is shown to people who list holders. `max_hold`:
+        seconds after which the lease ends even if renewed. `cancel_on_loss` cancels the task that acquired when the
+        lease is lost; an `async with` then raises LeaseLost.
+        Raises AcquireTimeout, SelfDeadlock, SettingsConflict, StoreError, ConfigurationError, ClientClosed.
+        """
+        patience = check_wait(wait)
+        claim = self._permits.claim(permits, note, max_hold)
+
+        async def acquire() -> AsyncLease:
+            hold = await self._take(claim, patience, max_hold)
+            if hold is None:
+                raise AcquireTimeout(f"{self.name!r} was not free within {wait} s: nothing is held; try again later")
+            return AsyncLease(self._engine, hold, asyncio.current_task() if cancel_on_loss else None)
+
+        return Acquisition(acquire)
+
+    async def try_acquire(
+        self, *, permits: int = 1, note: str | None = None, max_hold: float | None = None
+    ) -> AsyncLease | None:
+        """A lease, or None where somebody has the name or waits for it. One request. Raises as `acquire` does."""
+        hold = await self._take(self._permits.claim(permits, note, max_hold), 0.0, max_hold)
+        return None if hold is None else AsyncLease(self._engine, hold)
+
+    async def _take(self, claim: Any, wait: float | None, max_hold: float | None) -> Any:
+        acquire = self._engine.acquire_strictly if self._permits.strict_ttl else self._engine.acquire
+        return await acquire(claim, wait, max_hold)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a lock is only a name: write `async with lock.acquire() as lease:`")
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError("a lock is only a name: write `async with lock.acquire() as lease:`")
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} at {self._engine.store.address}>"
+
+
+class AsyncSemaphore(AsyncLock):
+    """Permits out of a limit; `acquire(permits=n)` takes n of them at once."""
+
+    __slots__ = ()
+
+
+class AsyncRWLock:
+    """Many readers or one writer, in the order in which they came: writers do not starve."""
+
+    __slots__ = ("_read", "_write")
+
+    def __init__(self, read: AsyncLock, write: AsyncLock) -> None:
+        self._read = read
+        self._write = write
+
+    @property
+    def name(self) -> str:
+        """The name this locks."""
+        return self._read.name
+
+    def read(self) -> AsyncLock:
+        """The lock that many may hold at once."""
+        return self._read
+
+    def write(self) -> AsyncLock:
+        """The lock that excludes everybody else."""
+        return self._write
+
+
+class AsyncClient:
+    """A process's connection to a store. Made by `connect`; close it, or use it in an `async with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = settings.engine
+
+    @property
+    def guarantees(self) -> Guarantee:
+        """What the store promises."""
+        return self._engine.store.guarantees
+
+    def lock(
+        self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
+    ) -> AsyncLock:
+        """An exclusive lock. `ttl`: seconds the store keeps a silent holder, not the length of the job.
+
+        `lock_delay`: seconds the name stays closed after a holder was lost. `strict_ttl`: raise InvalidTTL where the
+        store has to round the ttl up. Raises InvalidName, InvalidTTL, GuaranteeMissing; sends nothing.
+        """
+        return AsyncLock(self._engine, self._settings.permits(name, ttl, lock_delay=lock_delay, strict_ttl=strict_ttl))
+
+    def semaphore(
+        self, name: str, *, limit: int, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
+    ) -> AsyncSemaphore:
+        """`limit` permits of a name; everybody who uses the name must use the same limit. Otherwise as `lock`."""
+        return AsyncSemaphore(
+            self._engine,
+            self._settings.permits(name, ttl, limit=limit, lock_delay=lock_delay, strict_ttl=strict_ttl),
+        )
+
+    def rwlock(
+        self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
+    ) -> AsyncRWLock:
+        """A read-write lock: `.read()` and `.write()` are locks. Otherwise as `lock`."""
+        read = self._settings.permits(name, ttl, limit=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
+        write = self._settings.permits(name, ttl, limit=ALL, permits=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
+        return AsyncRWLock(AsyncLock(self._engine, read), AsyncLock(self._engine, write))
+
+    async def inspect(self, name: str) -> Inspection:
+        """Who holds a name and who waits for it. Raises StoreError."""
+        return await self._engine.store.inspect(name)
+
+    async def names(self, prefix: str = "") -> AsyncIterator[str]:
+        """Names with holders or waiters that begin with `prefix`, page by page, in no order. Raises StoreError."""
+        after = None
+        while True:
+            page = await self._engine.store.names(prefix, after)
+            for name in page.names:
+                yield name
+            if (after := page.next) is None:
+                return
+
+    async def evict(self, name: str, token: int) -> bool:
+        """Take a name from the holder with this token, who learns it with its next beat. Raises StoreError."""
+        return await self._engine.store.evict(name, token)
+
+    async def diagnose(self) -> list[Finding]:
+        """Probe the server for what breaks promises. Raises StoreError."""
+        return await self._engine.store.diagnose()
+
+    async def close(self) -> None:
+        """Give back what is held, leave every line and close what we opened. Idempotent."""
+        await self._engine.runtime.finish(self._engine.close())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._engine.store.address}{' (closed)' if self._engine.closed else ''}>"
+
+
+def connect(
+    target: object,
+    *,
+    ttl: float = 30.0,
+    waiter_ttl: float = 10.0,
+    namespace: str = "locksmith",
+    require: Guarantee | str | Iterable[str] = Guarantee.NONE,
+    hooks: Iterable[Hook] = (),
+    clock: Clock | None = None,
+) -> AsyncClient:
+    """A client of the store at a URL, or over a driver's client that stays yours. No connection is made yet.
+
+    `ttl`: the default of this client's names. `waiter_ttl`: seconds the store keeps a silent waiter. `namespace`
+    keeps users of one server apart. `require`: guarantees without which GuaranteeMissing is raised, as flags or names
+    ("fenced", "durable"). `hooks` take the records of `locksmith.events`. `clock` is for tests.
+    Raises UnknownScheme, DriverMissing, GuaranteeMissing, ConfigurationError.
+    """
+    return AsyncClient(settle(target, Asyncio(clock), ttl, waiter_ttl, namespace, require, hooks))

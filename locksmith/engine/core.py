@@ -1,0 +1,299 @@
+"""The engine of one client: acquire, wait, release, close; whatever happens, nothing is left behind."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from locksmith import events
+from locksmith.engine.hold import Hold, State
+from locksmith.engine.keeper import CALL_LIMIT, Keeper
+from locksmith.errors import (
+    ClientClosed,
+    ConfigurationError,
+    InvalidTTL,
+    SelfDeadlock,
+    StoreAuthError,
+    StoreUnavailable,
+)
+from locksmith.events import Event, Hook
+from locksmith.runtime import Background, Runtime, drive
+from locksmith.store import Claim, Gone, Grant, Held, Store, Ticket, Unknown
+
+JOIN_SECONDS: Final = 1.0
+"""How long closing waits for the keeper's last round."""
+_REFUSED: Final = (ConfigurationError, StoreAuthError, ClientClosed)
+"""Answers after which the store has certainly kept nothing of the claim."""
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """What the blocking and the asyncio client share: all of it is coroutines over the store's interface."""
+
+    def __init__(self, store: Store, runtime: Runtime, hooks: list[Hook]) -> None:
+        self.store = store
+        self.runtime = runtime
+        self.hooks = hooks
+        self.clock = runtime.clock
+        self.closed = False
+        self._fresh()
+        _engines.add(self)
+
+    def _fresh(self) -> None:
+        self.keeper = Keeper(self.store, self.runtime, self.hooks)
+        self._run: Background | None = None
+        self._held_here: dict[str, list[Hold]] = {}
+
+    async def acquire(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:
+        """A hold of the claim, or None where `wait` seconds (None: no bound; 0: one try) ended first.
+
+        Every way out but the first leaves nothing on the store: at once where it can be asked, else as soon as it can.
+        Raises SelfDeadlock, SettingsConflict, StoreError, ClientClosed.
+        """
+        if self.closed:
+            raise ClientClosed("this client was closed: connect again")
+        began = self.clock.now()
+        try:
+            grant = await self._get_grant(claim, began, wait)
+            if grant is None:
+                await self._undo(claim, tombstone=False)
+                self._emit(lambda: events.GaveUp(claim.name, claim.owner, self.clock.now() - began))
+                return None
+            return self._begin(grant, began, max_hold)
+        except _REFUSED:
+            raise
+        except StoreUnavailable:
+            # Not undone here: the store cannot be asked now, and the caller has waited long enough for it.
+            self._owe(claim)
+            raise
+        except GeneratorExit:
+            # A coroutine that is thrown away may not await any more.
+            self._owe(claim)
+            raise
+        except BaseException:
+            if hold := self.keeper.holds.get(claim.owner):
+                self.keeper.drop(hold)
+                self._forget(hold)
+            await self._undo(claim, tombstone=True)
+            raise
+
+    async def release(self, hold: Hold) -> bool:
+        """Give a hold back: True; False where it was released before.
+
+        Raises LeaseLost where it was lost, StoreError where the outcome is unknown: then it is not renewed any more,
+        the keeper goes on trying to give it back, and the caller may call this again.
+        """
+        if hold.state is State.RELEASED:
+            return False
+        if hold.state is State.INHERITED:
+            raise hold.loss()
+        grant = hold.grant
+        if hold.state is not State.RELEASING and not hold.held:
+            self._forget(hold)
+            if self.keeper.drop(hold):
+                self.keeper.announce(hold)
+                self._owe(grant.claim)
+            raise hold.loss()
+        # From here on nothing renews it, whatever becomes of the request.
+        hold.state = State.RELEASING
+        self.keeper.drop(hold)
+        self._forget(hold)
+        try:
+            known = await self.store.release(grant)
+        except BaseException as error:
+            hold.release_unknown = True
+            self._owe(grant.claim)
+            if isinstance(error, Exception):
+                self._emit(lambda: events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error)))
+            raise
+        # "Not ours" after an unknown try, which was sent before the deadline: that one, or the keeper, has released it.
+        if not known and not hold.release_unknown:
+            hold.state = State.LOST
+            hold.reason = "the store did not know it any more when it was released"
+            self.keeper.announce(hold)
+            raise hold.loss()
+        hold.state = State.RELEASED
+        if hold.lost_event is not None:
+            hold.lost_event.set()
+        self._emit(
+            lambda: events.Released(grant.claim.name, grant.claim.owner, grant.token, hold.now() - hold.acquired_at)
+        )
+        return True
+
+    async def acquire_strictly(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:
+        """As `acquire`, but raises InvalidTTL where the store had to round the ttl up."""
+        hold = await self.acquire(claim, wait, max_hold)
+        if hold is not None and hold.grant.confirmed and hold.grant.ttl > claim.ttl:
+            await self.release(hold)
+            raise InvalidTTL(f"the store keeps {claim.name!r} for {hold.grant.ttl} s, not {claim.ttl}: raise the ttl")
+        return hold
+
+    async def linger(self, hold: Hold, seconds: float) -> None:
+        """End a hold for its holder now, and on the store `seconds` from now. Raises as `release` does."""
+        hold.check()
+        hold.state = State.RELEASING
+        self.keeper.drop(hold)
+        self._forget(hold)
+        grant = hold.grant
+        grant = grant._replace(claim=grant.claim._replace(ttl=seconds))
+        word = (await self.store.beat([grant], [], within=CALL_LIMIT))[0]
+        if isinstance(word, Unknown):
+            raise word.error
+        if not isinstance(word, Held):
+            hold.state = State.HELD
+            hold.lose("the store does not know it any more")
+            self.keeper.announce(hold)
+            raise hold.loss()
+        hold.state = State.RELEASED
+
+    async def close(self) -> None:
+        """Give back what is held, leave every line, stop the keeper, close the store. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        for ticket in list(self.keeper.tickets.values()):
+            ticket.inbox.deliver(ClientClosed("the client was closed while this waited: connect again"))
+            await self._undo(ticket.claim, tombstone=True)
+        for hold in list(self.keeper.holds.values()):
+            try:
+                await self.release(hold)
+            except Exception as error:
+                events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
+        await self.stop_keeper()
+        await self.store.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing of the parent's is ours; the next use starts afresh."""
+        for hold in list(self.keeper.holds.values()):
+            hold.state = State.INHERITED
+        self.store.after_fork()
+        self._fresh()
+
+    # Inside an acquisition.
+
+    async def _get_grant(self, claim: Claim, began: float, wait: float | None) -> Grant | None:
+        queue = wait is None or wait > 0
+        while True:
+            reply = await self.store.acquire(claim, queue=queue)
+            if isinstance(reply, Grant) or reply is None:
+                return reply
+            if wait is None:
+                self._refuse_self_deadlock(claim)
+            grant = await self._stand_in_line(reply, None if wait is None else began + wait)
+            if grant is None or (grant := await self._still_believable(grant)) is not None:
+                return grant
+            self._emit(lambda: events.PassedOver(claim.name, claim.owner))
+
+    async def _stand_in_line(self, ticket: Ticket, deadline: float | None) -> Grant | Gone | None:
+        self.ensure_keeper()
+        self.keeper.watch(ticket)
+        self._emit(lambda: events.Queued(ticket.claim.name, ticket.claim.owner))
+        try:
+            while (news := ticket.inbox.peek()) is None:
+                left = None if deadline is None else deadline - self.clock.now()
+                if left is not None and left <= 0:
+                    return None
+                await self.store.wait(ticket, left)
+        finally:
+            self.keeper.unwatch(ticket)
+            self.store.leave(ticket)
+        if isinstance(news, BaseException):
+            raise news
+        return news
+
+    async def _still_believable(self, grant: Grant | Gone) -> Grant | None:
+        """A handed-over grant whose deadline has not passed; one that came late is confirmed first. None: queue again."""
+        if isinstance(grant, Gone):
+            return None
+        if Hold(grant, self.clock, None, None).held:
+            return grant
+        word = (await self.store.beat([grant], [], within=grant.claim.ttl))[0]
+        if isinstance(word, Unknown):
+            raise word.error
+        if not isinstance(word, Held):
+            return None
+        return grant._replace(ttl=word.ttl, since=word.since, confirmed=True)
+
+    def _begin(self, grant: Grant, began: float, max_hold: float | None) -> Hold:
+        hold = Hold(grant, self.clock, self.runtime.context(), max_hold)
+        claim = grant.claim
+        here = self._held_here.setdefault(claim.key, [])
+        if here:
+            here[:] = [other for other in here if other.held]  # who lost a lease need not have released it
+        here.append(hold)
+        self.keeper.keep(hold)
+        if self._run is None and not self.ensure_keeper():
+            events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
+        self._emit(lambda: events.Acquired(claim.name, claim.owner, grant.token, self.clock.now() - began))
+        return hold
+
+    def _refuse_self_deadlock(self, claim: Claim) -> None:
+        here = self.runtime.context()
+        mine = [hold for hold in self._held_here.get(claim.key, ()) if hold.context == here and hold.held]
+        if claim.permits + sum(hold.grant.claim.permits for hold in mine) > claim.limit and mine:
+            raise SelfDeadlock(
+                f"this thread or task holds {claim.name!r} and would wait for itself without bound: "
+                f"locks are not re-entrant; release it first, or give wait= a number"
+            )
+
+    # Ends and undoing.
+
+    async def _undo(self, claim: Claim, *, tombstone: bool) -> None:
+        try:
+            await self.runtime.finish(self.store.abandon(claim, tombstone=tombstone))
+        except Exception as error:
+            events.logger.debug("undoing %r is left to the keeper: %s", claim.name, error)
+            self._owe(claim)
+
+    def _owe(self, claim: Claim) -> None:
+        self.keeper.owe(claim)
+        self.ensure_keeper()
+
+    def _forget(self, hold: Hold) -> None:
+        key = hold.grant.claim.key
+        here = self._held_here.get(key)
+        if here is None:
+            return
+        if hold in here:
+            here.remove(hold)
+        if not here:
+            self._held_here.pop(key, None)
+
+    def ensure_keeper(self) -> bool:
+        """Start the keeper unless it runs; False where nothing can be started any more."""
+        if self._run is None and not self.closed:
+            self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
+        return self._run is not None
+
+    async def stop_keeper(self) -> None:
+        """No renewals from here on; what is owed is tried once more."""
+        self.keeper.stop()
+        if self._run is not None and await self._run.join(JOIN_SECONDS) and self.keeper.debts:
+            await self.keeper.pay()
+
+    def _emit(self, make: Callable[[], Event]) -> None:
+        # For what happens in every acquisition: nothing is built unless somebody listens.
+        if self.hooks or events.logger.isEnabledFor(logging.DEBUG):
+            events.emit(self.hooks, make())
+
+
+def _in_child() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+def _at_exit() -> None:
+    for engine in list(_engines):
+        if not engine.runtime.is_async and not engine.closed:
+            with suppress(Exception):
+                drive(engine.stop_keeper())
+
+
+os.register_at_fork(after_in_child=_in_child)
+atexit.register(_at_exit)

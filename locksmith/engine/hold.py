@@ -1,0 +1,140 @@
+"""One acquisition, and how long it may be believed in.
+
+    valid_until = since + ttl * (1 - DRIFT) - GUARD
+
+`since` is the local clock read before the last *answered* request was sent, so the store's own count, which began
+later, cannot end earlier (Gray and Cheriton, "Leases", 1989; the margin is for clocks whose rates differ).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from locksmith.errors import InheritedLease, LeaseLost
+from locksmith.runtime import Clock, Event
+from locksmith.store import Grant
+
+DRIFT: Final = 0.01
+"""How much faster the store's clock may run than ours: promise P3 assumes no more than this."""
+GUARD: Final = 0.002
+"""Seconds taken off for the granularity of clocks and of servers' timers."""
+CONFIRM_WITHIN: Final = 0.05
+"""Seconds until a handed-over grant is confirmed; work that is done sooner releases, which confirms as well."""
+
+
+class State(enum.Enum):
+    """Where an acquisition is in its life. LOST, RELEASED and INHERITED are for good."""
+
+    HELD = "held"
+    SUSPECT = "suspect"
+    RELEASING = "releasing"
+    RELEASED = "released"
+    LOST = "lost"
+    INHERITED = "inherited"
+
+
+LIVE: Final = frozenset({State.HELD, State.SUSPECT})
+
+
+class Hold:
+    """The engine's side of a lease: pure bookkeeping, driven by the keeper and asked by the user's threads."""
+
+    __slots__ = (
+        "acquired_at",
+        "context",
+        "ends_at",
+        "failures",
+        "grant",
+        "lost_event",
+        "now",
+        "on_lost",
+        "on_suspect",
+        "reason",
+        "release_unknown",
+        "renew_due",
+        "state",
+        "valid_until",
+    )
+
+    def __init__(self, grant: Grant, clock: Clock, context: object, max_hold: float | None) -> None:
+        self.now: Callable[[], float] = clock.now
+        self.grant = grant
+        self.context = context
+        self.state = State.HELD
+        self.reason = ""
+        self.failures = 0
+        self.release_unknown = False
+        self.lost_event: Event | None = None
+        self.on_lost: list[Callable[[], object]] = []
+        self.on_suspect: list[Callable[[], object]] = []
+        self.acquired_at = grant.since if grant.confirmed else clock.now()
+        self.ends_at = None if max_hold is None else self.acquired_at + max_hold
+        self.valid_until = 0.0
+        self._believe(grant.ttl, grant.since)
+        self.renew_due = grant.since + grant.ttl / 3
+        if not grant.confirmed:
+            self.renew_due = min(self.renew_due, self.acquired_at + CONFIRM_WITHIN)
+
+    @property
+    def held(self) -> bool:
+        """A comparison with the deadline, not a flag somebody must lower: right even if the keeper is starved (P4)."""
+        if self.state not in LIVE:
+            return False
+        if self.now() < self.valid_until:
+            return True
+        # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
+        self.state = State.LOST
+        self.reason = self.reason or "its deadline passed without a renewal"
+        return False
+
+    def remaining(self) -> float:
+        """Seconds until the deadline as known now; 0.0 where the lease is over."""
+        return max(0.0, self.valid_until - self.now()) if self.held else 0.0
+
+    def check(self) -> None:
+        """Raises LeaseLost unless the lease can be trusted at this moment."""
+        if not self.held:
+            raise self.loss()
+
+    def loss(self) -> LeaseLost:
+        """The exception that says why this is not held any more."""
+        name, token = self.grant.claim.name, self.grant.token
+        if self.state is State.INHERITED:
+            return InheritedLease(f"{name!r} is held by the process that forked this one: acquire it here")
+        if self.state in (State.RELEASED, State.RELEASING):
+            return LeaseLost(f"{name!r} was released before: acquire it again")
+        return LeaseLost(f"{name!r} (token {token}) was lost: {self.reason}; stop, others may hold it now")
+
+    def renewed(self, ttl: float, since: float) -> bool:
+        """A beat was answered: move the deadline. False where the lease had ended meanwhile. Never moves it back."""
+        if not self.held:
+            return False
+        self._believe(ttl, since)
+        self.failures = 0
+        self.grant = self.grant._replace(ttl=ttl, since=since, confirmed=True)
+        self.renew_due = since + ttl / 3
+        if self.state is State.SUSPECT:
+            self.state = State.HELD
+        return True
+
+    def failed(self, now: float) -> None:
+        """A beat was not answered: try again soon, at growing intervals that still leave several tries."""
+        self.failures += 1
+        pause = min(self.grant.ttl / 30 * 2 ** min(self.failures - 1, 4), self.grant.ttl / 4, 5.0)
+        self.renew_due = now + max(pause, 0.005)
+        if self.state is State.HELD:
+            self.state = State.SUSPECT
+
+    def lose(self, reason: str) -> None:
+        """The lease is over. Keeps the first reason; does nothing to one that was given back."""
+        if self.state in LIVE or (self.state is State.LOST and not self.reason):
+            self.state = State.LOST
+            self.reason = reason
+
+    def _believe(self, ttl: float, since: float) -> None:
+        until = since + ttl * (1 - DRIFT) - GUARD
+        if self.ends_at is not None:
+            until = min(until, self.ends_at)
+        self.valid_until = max(self.valid_until, until)

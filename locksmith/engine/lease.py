@@ -1,0 +1,104 @@
+"""What the leases of both faces have in common: everything that needs no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from locksmith.engine.core import Engine
+from locksmith.engine.hold import Hold, State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LeaseFace:
+    """One acquisition, in the user's hands. Usable from any thread; worth nothing in a forked child."""
+
+    __slots__ = ("_engine", "_hold")
+
+    def __init__(self, engine: Engine, hold: Hold) -> None:
+        self._engine = engine
+        self._hold = hold
+
+    @property
+    def name(self) -> str:
+        """The name that is held."""
+        return self._hold.grant.claim.name
+
+    @property
+    def token(self) -> int:
+        """The fencing token: grows with every grant of this name. Have the guarded resource compare it."""
+        return self._hold.grant.token
+
+    @property
+    def ttl(self) -> float:
+        """Seconds the store keeps this lease if it hears nothing: what was granted, which may be more than asked."""
+        return self._hold.grant.ttl
+
+    @property
+    def permits(self) -> int:
+        """How many permits this lease has."""
+        return self._hold.grant.claim.permits
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease can be trusted now: a comparison with its deadline, right even if renewal is starved."""
+        return self._hold.held
+
+    def remaining(self) -> float:
+        """Seconds until the deadline unless a renewal moves it; 0.0 once the lease is over."""
+        return self._hold.remaining()
+
+    def check(self) -> None:
+        """Raises LeaseLost from the moment on when the lease cannot be trusted any more."""
+        self._hold.check()
+
+    def on_lost(self, fn: F) -> F:
+        """Have `fn` called once when the lease is lost, at its deadline at the latest; at once if it is lost already.
+
+        `fn` takes no argument, or this lease. It runs beside the keeper, on a thread or task of its own. Never called
+        for a lease that was released. Returns `fn`, so this is a decorator as well.
+        """
+        self._hold.on_lost.append(self._bound(fn))
+        if self._hold.state is State.LOST and self._hold.grant.claim.owner not in self._engine.keeper.holds:
+            self._engine.keeper.call_lost(self._hold)
+        return fn
+
+    def on_suspect(self, fn: F) -> F:
+        """Have `fn` called when a renewal fails for the first time in a row: held still, but look at `remaining()`."""
+        self._hold.on_suspect.append(self._bound(fn))
+        return fn
+
+    def __repr__(self) -> str:
+        state = self._hold.state.value if self._hold.held or self._hold.state is not State.HELD else "lost"
+        return f"<{type(self).__name__} {self.name!r} token={self.token} {state} remaining={self.remaining():.3f}>"
+
+    def _bound(self, fn: Callable[..., Any]) -> Callable[[], Any]:
+        import inspect  # not at the top: it is a third of our import time, and few leases have callbacks
+
+        try:
+            inspect.signature(fn).bind(self)
+        except (TypeError, ValueError):
+            return fn
+        return lambda: fn(self)
+
+
+async def wait_lost(engine: Engine, hold: Hold, timeout: float | None) -> bool:
+    """True as soon as the lease is lost; False where it was released, or `timeout` seconds passed, before."""
+    if hold.lost_event is None:
+        hold.lost_event = engine.runtime.event()
+    ends = None if timeout is None else hold.now() + timeout
+    while hold.held:
+        # Bounded by the deadline: whoever waits here learns of it even if the keeper never runs again.
+        left = hold.valid_until - hold.now()
+        if ends is not None:
+            left = min(left, ends - hold.now())
+            if left <= 0:
+                return False
+        await hold.lost_event.wait(max(left, 0.0))
+    return is_lost(hold)
+
+
+def is_lost(hold: Hold) -> bool:
+    """Whether the lease ended without being given back."""
+    return not hold.held and hold.state in (State.LOST, State.INHERITED)
