@@ -145,9 +145,10 @@ class AsyncLock:
         Raises AcquireTimeout, SelfDeadlock, SettingsConflict, StoreError, ConfigurationError, ClientClosed.
         """
         patience = check_wait(wait)
-        claim = self._permits.claim(permits, note, max_hold)
 
         async def acquire() -> AsyncLease:
+            # A claim is one attempt: made here, so that awaiting twice does not share an owner.
+            claim = self._permits.claim(permits, note, max_hold)
             hold = await self._take(claim, patience, max_hold)
             if hold is None:
                 raise AcquireTimeout(f"{self.name!r} was not free within {wait} s: nothing is held; try again later")

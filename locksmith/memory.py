@@ -64,6 +64,7 @@ class MemoryStore(Store):
         | Guarantee.LOCK_DELAY
         | Guarantee.CELLS
     )
+    one_process = True
     min_ttl = 0.001
 
     def __init__(self, url: str, runtime: Runtime, namespace: str) -> None:

@@ -68,6 +68,9 @@ class SystemClock:
 class Background(Protocol):
     """Work that runs beside its caller: a daemon thread, or a task."""
 
+    def alive(self) -> bool:
+        """Whether it still runs where the caller is: a task of another event loop does not."""
+
     async def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for its end; False where it still runs."""
 
@@ -98,6 +101,9 @@ class Runtime(Protocol):
 
     def background(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Background | None:
         """Run `work()` beside the caller; None where nothing can be started any more (interpreter shutdown)."""
+
+    def reset(self) -> None:
+        """Let go of threads of our own: after closing, and in a forked child, where they do not exist."""
 
 
 class ThreadEvent:
@@ -146,6 +152,7 @@ class _Thread:
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._thread = threading.Thread(target=lambda: drive(work()), name=name, daemon=True)
         self._thread.start()
+        self.alive = self._thread.is_alive
 
     async def join(self, timeout: float) -> bool:
         if self._thread is not threading.current_thread():
@@ -194,6 +201,9 @@ class Blocking:
             return _Thread(work, name)
         except RuntimeError:  # "can't start new thread", also at interpreter shutdown
             return None
+
+    def reset(self) -> None:
+        """See Runtime.reset: there are none."""
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:

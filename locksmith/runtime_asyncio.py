@@ -73,6 +73,9 @@ class _Task:
     def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
 
+    def alive(self) -> bool:
+        return not self._task.done() and asyncio._get_running_loop() is self._task.get_loop()
+
     async def join(self, timeout: float) -> bool:
         if self._task is not asyncio.current_task():
             await asyncio.wait([self._task], timeout=timeout)
@@ -94,7 +97,7 @@ class Asyncio:
         """See Runtime.settle."""
         if inspect.isawaitable(reply):
             return await reply
-        return reply  # type: ignore[return-value]  # isawaitable does not narrow the other branch
+        return reply
 
     async def sleep(self, seconds: float) -> None:
         """See Runtime.sleep."""
@@ -133,6 +136,12 @@ class Asyncio:
             return _Task(self._start(work(), name))
         except RuntimeError:
             return None
+
+    def reset(self) -> None:
+        """See Runtime.reset."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     def _start(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
         try:

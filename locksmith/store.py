@@ -263,6 +263,8 @@ class Store(ABC):
     """A server that arbitrates. One instance belongs to one client and is used by all its threads or tasks at once."""
 
     guarantees: ClassVar[Guarantee]
+    one_process: ClassVar[bool] = False
+    """Whether the store lives in one process, so that others (a fork, a heartbeat process) cannot reach it."""
     min_ttl: ClassVar[float] = 0.01
     """The smallest ttl, in seconds, that the store can tell from nothing."""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from locksmith import events
-from locksmith.engine.hold import Hold, State
+from locksmith.engine.hold import Hold, State, believe_until
 from locksmith.engine.keeper import CALL_LIMIT, Keeper
 from locksmith.errors import (
     ClientClosed,
@@ -91,7 +91,8 @@ class Engine:
         """
         if hold.state is State.RELEASED:
             return False
-        if hold.state is State.INHERITED:
+        if hold.state is State.INHERITED or hold.pid != os.getpid():
+            hold.state = State.INHERITED
             raise hold.loss()
         grant = hold.grant
         if hold.state is not State.RELEASING and not hold.held:
@@ -167,11 +168,13 @@ class Engine:
                 events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
         await self.stop_keeper()
         await self.store.close()
+        self.runtime.reset()
 
     def after_fork(self) -> None:
         """In a forked child: nothing of the parent's is ours; the next use starts afresh."""
         for hold in list(self.keeper.holds.values()):
             hold.state = State.INHERITED
+        self.runtime.reset()
         self.store.after_fork()
         self._fresh()
 
@@ -211,7 +214,7 @@ class Engine:
         """A handed-over grant whose deadline has not passed; one that came late is confirmed first. None: queue again."""
         if isinstance(grant, Gone):
             return None
-        if Hold(grant, self.clock, None, None).held:
+        if self.clock.now() < believe_until(grant.ttl, grant.since):
             return grant
         word = (await self.store.beat([grant], [], within=grant.claim.ttl))[0]
         if isinstance(word, Unknown):
@@ -228,7 +231,7 @@ class Engine:
             here[:] = [other for other in here if other.held]  # who lost a lease need not have released it
         here.append(hold)
         self.keeper.keep(hold)
-        if self._run is None and not self.ensure_keeper():
+        if not self.ensure_keeper():
             events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
         self._emit(lambda: events.Acquired(claim.name, claim.owner, grant.token, self.clock.now() - began))
         return hold
@@ -267,7 +270,7 @@ class Engine:
 
     def ensure_keeper(self) -> bool:
         """Start the keeper unless it runs; False where nothing can be started any more."""
-        if self._run is None and not self.closed:
+        if (self._run is None or not self._run.alive()) and not self.closed:
             self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
         return self._run is not None
 

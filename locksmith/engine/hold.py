@@ -9,6 +9,7 @@ later, cannot end earlier (Gray and Cheriton, "Leases", 1989; the margin is for 
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -38,6 +39,11 @@ class State(enum.Enum):
 LIVE: Final = frozenset({State.HELD, State.SUSPECT})
 
 
+def believe_until(ttl: float, since: float) -> float:
+    """The local moment until when a store that was last heard of at `since` cannot have ended a lease of `ttl`."""
+    return since + ttl * (1 - DRIFT) - GUARD
+
+
 class Hold:
     """The engine's side of a lease: pure bookkeeping, driven by the keeper and asked by the user's threads."""
 
@@ -51,6 +57,8 @@ class Hold:
         "now",
         "on_lost",
         "on_suspect",
+        "pid",
+        "pulse",
         "reason",
         "release_unknown",
         "renew_due",
@@ -66,6 +74,8 @@ class Hold:
         self.reason = ""
         self.failures = 0
         self.release_unknown = False
+        self.pid = os.getpid()
+        self.pulse: Callable[[], float | None] | None = None
         self.lost_event: Event | None = None
         self.on_lost: list[Callable[[], object]] = []
         self.on_suspect: list[Callable[[], object]] = []
@@ -84,9 +94,11 @@ class Hold:
             return False
         if self.now() < self.valid_until:
             return True
+        if self.pulse is not None and self._take_pulse():
+            return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
-        self.state = State.LOST
-        self.reason = self.reason or "its deadline passed without a renewal"
+        ended = self.ends_at is not None and self.now() >= self.ends_at
+        self.lose("its max_hold ended" if ended else "its deadline passed without a renewal")
         return False
 
     def remaining(self) -> float:
@@ -129,12 +141,22 @@ class Hold:
 
     def lose(self, reason: str) -> None:
         """The lease is over. Keeps the first reason; does nothing to one that was given back."""
-        if self.state in LIVE or (self.state is State.LOST and not self.reason):
-            self.state = State.LOST
+        if self.state in LIVE:
             self.reason = reason
+            self.state = State.LOST
+
+    def _take_pulse(self) -> bool:
+        """Believe what the heartbeat process did for us while this process could not run its keeper."""
+        assert self.pulse is not None
+        since = self.pulse()
+        if since is None:
+            self.lose("the store does not know it any more")
+            return False
+        self._believe(self.grant.claim.ttl, since)
+        return self.now() < self.valid_until
 
     def _believe(self, ttl: float, since: float) -> None:
-        until = since + ttl * (1 - DRIFT) - GUARD
+        until = believe_until(ttl, since)
         if self.ends_at is not None:
             until = min(until, self.ends_at)
         self.valid_until = max(self.valid_until, until)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import socket
+from functools import lru_cache
 from typing import Final
 
 from locksmith import names
@@ -21,7 +22,7 @@ MAX_NOTE: Final = 256
 class Permits:
     """A name with settings: how many permits there are and how a claim for some of them looks. Stateless."""
 
-    __slots__ = ("_infos", "key", "limit", "lock_delay", "name", "permits", "strict_ttl", "ttl", "waiter_ttl")
+    __slots__ = ("key", "limit", "lock_delay", "name", "permits", "strict_ttl", "ttl", "waiter_ttl")
 
     def __init__(
         self,
@@ -43,7 +44,6 @@ class Permits:
         self.permits = permits
         self.lock_delay = check_seconds("lock_delay", lock_delay)
         self.strict_ttl = strict_ttl
-        self._infos: dict[tuple[int, str | None], str] = {}
         if lock_delay and Guarantee.LOCK_DELAY not in store.guarantees:
             raise GuaranteeMissing(f"{store.address} does not offer LOCK_DELAY: leave lock_delay out, or use a store that does")
 
@@ -62,20 +62,8 @@ class Permits:
             self.limit,
             min(self.waiter_ttl, ttl),
             self.lock_delay,
-            self._info(note),
+            _describe(os.getpid(), check_note(note)),
         )
-
-    def _info(self, note: str | None) -> str:
-        if note is not None and (not isinstance(note, str) or len(note) > MAX_NOTE):
-            raise ConfigurationError(f"a note is text of at most {MAX_NOTE} characters")
-        which = (os.getpid(), note)
-        info = self._infos.get(which)
-        if info is None:
-            info = _describe(*which)
-            if note is None:
-                self._infos[which] = info
-        return info
-
 
 def check_ttl(ttl: object, least: float) -> float:
     """A ttl in seconds that a store can keep. Raises InvalidTTL."""
@@ -108,6 +96,14 @@ def check_count(what: str, count: object, *, most: int) -> int:
     return count
 
 
+def check_note(note: object) -> str | None:
+    """A note for people. Raises ConfigurationError."""
+    if note is not None and (not isinstance(note, str) or len(note) > MAX_NOTE):
+        raise ConfigurationError(f"a note is text of at most {MAX_NOTE} characters")
+    return note
+
+
+@lru_cache(maxsize=256)
 def _describe(pid: int, note: str | None) -> str:
     facts = {"host": socket.gethostname(), "pid": pid} | ({} if note is None else {"note": note})
     return json.dumps(facts, separators=(",", ":"))
