@@ -293,13 +293,15 @@ def connect(
     namespace: str = "locksmith",
     require: Guarantee | str | Iterable[str] = Guarantee.NONE,
     hooks: Iterable[Hook] = (),
+    heartbeat: str = "thread",
     clock: Clock | None = None,
 ) -> AsyncClient:
     """A client of the store at a URL, or over a driver's client that stays yours. No connection is made yet.
 
     `ttl`: the default of this client's names. `waiter_ttl`: seconds the store keeps a silent waiter. `namespace`
     keeps users of one server apart. `require`: guarantees without which GuaranteeMissing is raised, as flags or names
-    ("fenced", "durable"). `hooks` take the records of `locksmith.events`. `clock` is for tests.
+    ("fenced", "durable"). `hooks` take the records of `locksmith.events`. `heartbeat="process"` renews from a small
+    child process, for work that starves threads. `clock` is for tests.
     Raises UnknownScheme, DriverMissing, GuaranteeMissing, ConfigurationError.
     """
-    return AsyncClient(settle(target, Asyncio(clock), ttl, waiter_ttl, namespace, require, hooks))
+    return AsyncClient(settle(target, Asyncio(clock), ttl, waiter_ttl, namespace, require, hooks, heartbeat))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from locksmith import registry
 from locksmith.engine.core import Engine
@@ -11,6 +12,9 @@ from locksmith.events import Hook
 from locksmith.recipes.permits import Permits, check_seconds, check_ttl
 from locksmith.runtime import Runtime
 from locksmith.store import Guarantee, Store
+
+if TYPE_CHECKING:
+    from locksmith.engine.heart import Heart
 
 
 class Settings:
@@ -52,6 +56,7 @@ def settle(
     namespace: str,
     require: Guarantee | str | Iterable[str],
     hooks: Iterable[Hook],
+    heartbeat: str = "thread",
 ) -> Settings:
     """The settings of a new client. Everything is checked before the store is made, and nothing is sent."""
     wanted = _flags(require)
@@ -62,7 +67,17 @@ def settle(
     _refuse_missing(store, wanted)
     check_ttl(ttl, store.min_ttl)
     check_seconds("waiter_ttl", waiter_ttl, positive=True)
-    return Settings(Engine(store, runtime, hooks), float(ttl), float(waiter_ttl))
+    return Settings(Engine(store, runtime, hooks, _heart(heartbeat, target, store)), float(ttl), float(waiter_ttl))
+
+
+def _heart(heartbeat: str, target: object, store: Store) -> Heart | None:
+    if heartbeat == "thread":
+        return None
+    if heartbeat == "process":
+        from locksmith.engine.heart import Heart  # subprocess and ctypes are for those who ask for them
+
+        return Heart(target, store)
+    raise ConfigurationError(f'heartbeat is "thread" or "process", not {heartbeat!r}')
 
 
 def _refuse_missing(store: Store, wanted: Guarantee) -> None:

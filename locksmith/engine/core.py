@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from locksmith import events
 from locksmith.engine.hold import Hold, State, believe_until
@@ -25,6 +25,9 @@ from locksmith.events import Event, Hook
 from locksmith.runtime import Background, Runtime, drive
 from locksmith.store import Claim, Gone, Grant, Held, Store, Ticket, Unknown
 
+if TYPE_CHECKING:
+    from locksmith.engine.heart import Heart
+
 JOIN_SECONDS: Final = 1.0
 """How long closing waits for the keeper's last round."""
 _REFUSED: Final = (ConfigurationError, StoreAuthError, ClientClosed)
@@ -36,10 +39,11 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine:
     """What the blocking and the asyncio client share: all of it is coroutines over the store's interface."""
 
-    def __init__(self, store: Store, runtime: Runtime, hooks: list[Hook]) -> None:
+    def __init__(self, store: Store, runtime: Runtime, hooks: list[Hook], heart: Heart | None = None) -> None:
         self.store = store
         self.runtime = runtime
         self.hooks = hooks
+        self.heart = heart
         self.clock = runtime.clock
         self.closed = False
         self._fresh()
@@ -78,8 +82,7 @@ class Engine:
             raise
         except BaseException:
             if hold := self.keeper.holds.get(claim.owner):
-                self.keeper.drop(hold)
-                self._forget(hold)
+                self._let_go(hold)
             await self._undo(claim, tombstone=True)
             raise
 
@@ -96,15 +99,15 @@ class Engine:
             raise hold.loss()
         grant = hold.grant
         if hold.state is not State.RELEASING and not hold.held:
-            self._forget(hold)
-            if self.keeper.drop(hold):
+            dropped = self.keeper.drop(hold)
+            self._let_go(hold)
+            if dropped:
                 self.keeper.announce(hold)
                 self._owe(grant.claim)
             raise hold.loss()
         # From here on nothing renews it, whatever becomes of the request.
         hold.state = State.RELEASING
-        self.keeper.drop(hold)
-        self._forget(hold)
+        self._let_go(hold)
         try:
             known = await self.store.release(grant)
         except BaseException as error:
@@ -139,8 +142,7 @@ class Engine:
         """End a hold for its holder now, and on the store `seconds` from now. Raises as `release` does."""
         hold.check()
         hold.state = State.RELEASING
-        self.keeper.drop(hold)
-        self._forget(hold)
+        self._let_go(hold)
         grant = hold.grant
         grant = grant._replace(claim=grant.claim._replace(ttl=seconds))
         word = (await self.store.beat([grant], [], within=CALL_LIMIT))[0]
@@ -167,6 +169,8 @@ class Engine:
             except Exception as error:
                 events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
         await self.stop_keeper()
+        if self.heart is not None:
+            self.heart.close()
         await self.store.close()
         self.runtime.reset()
 
@@ -176,6 +180,8 @@ class Engine:
             hold.state = State.INHERITED
         self.runtime.reset()
         self.store.after_fork()
+        if self.heart is not None:
+            self.heart.after_fork()
         self._fresh()
 
     # Inside an acquisition.
@@ -231,6 +237,8 @@ class Engine:
             here[:] = [other for other in here if other.held]  # who lost a lease need not have released it
         here.append(hold)
         self.keeper.keep(hold)
+        if self.heart is not None:
+            self.heart.keep(hold)
         if not self.ensure_keeper():
             events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
         self._emit(lambda: events.Acquired(claim.name, claim.owner, grant.token, self.clock.now() - began))
@@ -257,6 +265,12 @@ class Engine:
     def _owe(self, claim: Claim) -> None:
         self.keeper.owe(claim)
         self.ensure_keeper()
+
+    def _let_go(self, hold: Hold) -> None:
+        self.keeper.drop(hold)
+        if self.heart is not None:
+            self.heart.drop(hold)
+        self._forget(hold)
 
     def _forget(self, hold: Hold) -> None:
         key = hold.grant.claim.key

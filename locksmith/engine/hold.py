@@ -9,6 +9,7 @@ later, cannot end earlier (Gray and Cheriton, "Leases", 1989; the margin is for 
 from __future__ import annotations
 
 import enum
+import math
 import os
 from collections.abc import Callable
 from typing import Final
@@ -94,8 +95,10 @@ class Hold:
             return False
         if self.now() < self.valid_until:
             return True
-        if self.pulse is not None and self._take_pulse():
-            return True
+        if self.pulse is not None:
+            self._believe_pulse()
+            if self.state in LIVE and self.now() < self.valid_until:
+                return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
         ended = self.ends_at is not None and self.now() >= self.ends_at
         self.lose("its max_hold ended" if ended else "its deadline passed without a renewal")
@@ -145,15 +148,24 @@ class Hold:
             self.reason = reason
             self.state = State.LOST
 
-    def _take_pulse(self) -> bool:
-        """Believe what the heartbeat process did for us while this process could not run its keeper."""
+    def take_pulse(self, now: float) -> None:
+        """Where a heartbeat process renews this: take over what it has reached, before asking the store ourselves."""
+        if self.pulse is None or self.renew_due > now:
+            return
+        since = self._believe_pulse()
+        if since > self.grant.since:
+            self.renewed(self.grant.claim.ttl, since)
+            # The heart is given the time of one more beat before we beat ourselves.
+            self.renew_due += self.grant.ttl / 6
+
+    def _believe_pulse(self) -> float:
         assert self.pulse is not None
         since = self.pulse()
         if since is None:
             self.lose("the store does not know it any more")
-            return False
+            return -math.inf
         self._believe(self.grant.claim.ttl, since)
-        return self.now() < self.valid_until
+        return since
 
     def _believe(self, ttl: float, since: float) -> None:
         until = believe_until(ttl, since)

@@ -168,6 +168,8 @@ class Keeper:
 
     async def _beat(self) -> None:
         now = self._now()
+        for hold in list(self.holds.values()):
+            hold.take_pulse(now)
         holds = [hold for hold in list(self.holds.values()) if hold.renew_due <= now]
         tickets = [t for owner, t in list(self.tickets.items()) if self._ticket_due.get(owner, math.inf) <= now]
         if not holds and not tickets:
