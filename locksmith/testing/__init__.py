@@ -10,10 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from locksmith.testing.proxy import Proxy as Proxy
     from locksmith.testing.servers import RedisServer as RedisServer
     from locksmith.testing.waiting import eventually as eventually
 
 _HOMES: Final = {
+    "Proxy": "locksmith.testing.proxy",
     "RedisServer": "locksmith.testing.servers",
     "eventually": "locksmith.testing.waiting",
 }
