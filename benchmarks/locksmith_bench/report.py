@@ -1,0 +1,85 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from locksmith_bench.contended import Contention
+from locksmith_bench.standing import Standing
+from locksmith_bench.uncontended import PairCost
+
+
+class Screen:
+    """Where progress and results are shown: the terminal, or nothing where only JSON is wanted."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(quiet=quiet)
+
+    def title(self, text: str) -> None:
+        """A store begins."""
+        self._console.rule(f"[bold]{text}", align="left")
+
+    def step(self, text: str) -> None:
+        """What is being measured now."""
+        self._console.print(f"  measuring: {text} ...", style="dim", highlight=False)
+
+    def pairs(self, costs: list[PairCost]) -> None:
+        """Uncontended acquire + release."""
+        table = _table(
+            "acquire + release, uncontended", "contender", "runtime", "pairs/s", "p50 us", "p99 us", "x floor"
+        )
+        table.add_column("promises", style="dim")
+        for one in costs:
+            table.add_row(
+                one.contender,
+                one.runtime,
+                f"{one.pairs_per_second:,.0f}",
+                f"{one.p50_us:,.0f}",
+                f"{one.p99_us:,.0f}",
+                f"{one.ratio:.2f}" if one.ratio else "-",
+                one.promises,
+            )
+        self._console.print(table)
+
+    def contended(self, runs: list[Contention]) -> None:
+        """Several processes, no work inside the lock."""
+        table = _table(
+            "contended, no work inside", "contender", "processes", "acquisitions/s", "hand-off p50 ms", "p99 ms",
+            "to another", "Jain", "worst wait ms",
+        )  # fmt: skip
+        for one in runs:
+            table.add_row(
+                one.contender,
+                str(one.processes),
+                f"{one.acquisitions_per_second:,.0f}",
+                f"{one.handoff_p50_ms:.3f}",
+                f"{one.handoff_p99_ms:.3f}",
+                f"{one.to_another:.0%}",
+                f"{one.jain:.3f}",
+                f"{one.worst_wait_ms:,.1f}",
+            )
+        self._console.print(table)
+
+    def standing(self, runs: list[Standing]) -> None:
+        """Waiting and holding."""
+        table = _table("nothing happens", "what", "count", "seconds", "requests", "connections", "threads", "CPU ms")
+        for one in runs:
+            table.add_row(
+                one.what,
+                f"{one.count:,}",
+                f"{one.seconds:g}",
+                "-" if one.requests is None else str(one.requests),
+                "-" if one.connections is None else str(one.connections),
+                str(one.threads),
+                f"{one.cpu_ms:,.0f}",
+            )
+        self._console.print(table)
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_edge=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,96 @@
+"""What it costs to wait and to hold: requests, threads and CPU while nothing changes."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import locksmith
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What `count` waiters, or held leases, of one client cost over `seconds`."""
+
+    what: str
+    count: int
+    seconds: float
+    requests: int | None
+    """Script calls the server counted; None where the store is no server."""
+    connections: int | None
+    threads: int
+    cpu_ms: float
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def waiting(url: str, count: int, seconds: float) -> Standing:
+    """`count` threads of one client wait for one held name."""
+    name = f"bench-{secrets.token_hex(6)}"
+    with locksmith.connect(url) as holder, locksmith.connect(url) as client:
+        lease = holder.lock(name).acquire()
+        threads = [threading.Thread(target=_wait, args=(client, name)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        while len(holder.inspect(name).waiters) < count:
+            time.sleep(0.02)
+        result = _measure(url, "waiters", count, seconds, threads_before=count)
+        lease.release()
+        for thread in threads:
+            thread.join()
+    return result
+
+
+def holding(url: str, count: int, seconds: float, ttl: float) -> Standing:
+    """One client holds `count` leases of `ttl` seconds."""
+    with locksmith.connect(url, ttl=ttl) as client:
+        leases = [client.lock(f"bench-{secrets.token_hex(6)}").acquire() for _ in range(count)]
+        result = _measure(url, f"leases of {ttl:g} s", count, seconds, threads_before=0)
+        for lease in leases:
+            lease.release()
+    return result
+
+
+def _wait(client: locksmith.Client, name: str) -> None:
+    with client.lock(name).acquire():
+        pass
+
+
+def _measure(url: str, what: str, count: int, seconds: float, *, threads_before: int) -> Standing:
+    asked = _server(url)
+    before = asked() if asked else (0, 0)
+    cpu = time.process_time()
+    time.sleep(seconds)
+    cpu = time.process_time() - cpu
+    after = asked() if asked else (0, 0)
+    threads = threading.active_count() - 1 - threads_before
+    return Standing(
+        what,
+        count,
+        seconds,
+        after[0] - before[0] if asked else None,
+        after[1] if asked else None,
+        threads,
+        cpu * 1000,
+    )
+
+
+def _server(url: str) -> Callable[[], tuple[int, int]] | None:
+    """A function that tells (script calls so far, connected clients besides ours); None where there is no server."""
+    if not url.startswith("redis"):
+        return None
+    import redis
+
+    client = redis.Redis.from_url(url.replace("redis+unix://", "unix://"))
+
+    def ask() -> tuple[int, int]:
+        stats = client.info("commandstats")
+        calls = sum(stats.get(f"cmdstat_{command}", {}).get("calls", 0) for command in ("evalsha", "eval"))
+        return calls, int(client.info("clients")["connected_clients"]) - 1
+
+    return ask

@@ -1,0 +1,62 @@
+"""One run over all stores: what is measured, in which order, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+
+from locksmith import redact
+from locksmith_bench import contended, contenders, report, standing, uncontended, uncontended_aio
+
+
+def run(urls: list[str], *, quick: bool, as_json: bool) -> int:
+    """Measure every store in turn. Progress and tables go to the terminal, the JSON to the last line."""
+    show = report.Screen(quiet=as_json)
+    result = {"machine": machine(), "quick": quick, "stores": [_store(url, quick, show) for url in urls]}
+    if as_json:
+        print(json.dumps(result))
+    return 0
+
+
+def machine() -> dict[str, object]:
+    """Where this was measured."""
+    return {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+
+
+def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
+    began = time.monotonic()
+    local = url.startswith("memory")
+    rounds, pairs = (5, 300) if quick else (9, 1500)
+    show.title(redact.url(url))
+    show.step("uncontended, blocking")
+    pair = uncontended.measure(url, contenders.of(url), rounds, pairs)
+    show.step("uncontended, asyncio")
+    pair += uncontended_aio.measure(url, rounds, max(100, pairs // 3))
+    show.pairs(pair)
+    handed = [] if local else _contended(url, quick, show)
+    show.step("1,000 leases held")
+    standing_still = [standing.holding(url, 1000, 3 if quick else 9, ttl=6)]
+    show.step("100 waiters")
+    standing_still.append(standing.waiting(url, 100, 3 if quick else 10))
+    show.standing(standing_still)
+    return {
+        "store": redact.url(url),
+        "uncontended": [one.as_dict() for one in pair],
+        "contended": [one.as_dict() for one in handed],
+        "standing": [one.as_dict() for one in standing_still],
+        "rivals_not_run": contenders.rivals_missing(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _contended(url: str, quick: bool, show: report.Screen) -> list[contended.Contention]:
+    handed = []
+    names = ["locksmith"] + (["redis-py Lock"] if url.startswith("redis") else [])
+    for processes in (8,) if quick else (2, 8):
+        for name in names:
+            show.step(f"{processes} processes, {name}")
+            handed.append(contended.measure(url, name, processes, 1.5 if quick else 4))
+    show.contended(handed)
+    return handed
