@@ -48,7 +48,7 @@ class _Shared:
         self.swept_at = 0.0
 
 
-_worlds: dict[tuple[str, str, int], _Shared] = {}
+_worlds: dict[tuple[str, str, Clock | None], _Shared] = {}
 _worlds_lock = threading.Lock()
 
 
@@ -213,7 +213,8 @@ def _beat_ticket(ticket: Ticket, since: float, world: World, now: float, micros:
 
 def _world(url: str, namespace: str, clock: Clock) -> _Shared:
     # A virtual clock makes a world of its own: two clocks cannot judge one lease.
-    which = id(clock) if clock.call_later is not None else 0
+    # The clock itself is the key: an id may come back after its clock is gone, and with it a world that has ended.
+    which = clock if clock.call_later is not None else None
     with _worlds_lock:
         return _worlds.setdefault((url, namespace, which), _Shared())
 

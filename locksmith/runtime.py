@@ -6,6 +6,7 @@ never suspends; an asyncio runtime (`locksmith.runtime_asyncio`) awaits it nativ
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -131,14 +132,18 @@ class ThreadEvent:
     async def wait(self, timeout: float | None) -> bool:
         """See Event.wait; blocks the calling thread."""
         call_later = self._clock.call_later
-        if call_later is None or timeout is None:
+        if call_later is None:
             with self._changed:
                 return self._flag or self._changed.wait_for(self.is_set, timeout)
-        deadline = self._clock.now() + timeout
-        cancel = call_later(timeout, self._look_again)
-        with self._changed:
-            self._changed.wait_for(lambda: self._flag or self._clock.now() >= deadline)
-        cancel()
+        # A virtual clock is told of every sleeper, also of one without bound, so that it knows when all are asleep.
+        bound = math.inf if timeout is None else timeout
+        deadline = self._clock.now() + bound
+        cancel = call_later(bound, self._look_again)
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._flag or self._clock.now() >= deadline)
+        finally:
+            cancel()
         return self._flag
 
     def _look_again(self) -> None:
