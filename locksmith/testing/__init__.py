@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from locksmith.testing.clock import VirtualClock as VirtualClock
     from locksmith.testing.proxy import Proxy as Proxy
     from locksmith.testing.servers import RedisServer as RedisServer
     from locksmith.testing.waiting import eventually as eventually
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "Proxy": "locksmith.testing.proxy",
     "RedisServer": "locksmith.testing.servers",
+    "VirtualClock": "locksmith.testing.clock",
     "eventually": "locksmith.testing.waiting",
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 import locksmith
 from locksmith.runtime import Blocking, ThreadEvent, drive
-from locksmith.testing.clock import VirtualClock
+from locksmith.testing import VirtualClock
 
 
 def test_time_stands_still_until_it_is_advanced() -> None:
@@ -127,5 +127,6 @@ def test_two_clocks_have_two_worlds() -> None:
         locksmith.connect("memory://clock-4", clock=VirtualClock()) as one,
         locksmith.connect("memory://clock-4", clock=VirtualClock()) as other,
     ):
-        with one.lock("x").acquire():
-            other.lock("x").acquire(wait=0).release()
+        lease = one.lock("x").acquire()
+        other.lock("x").acquire(wait=0).release()
+        lease.release()
