@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from locksmith.client import Client, Lease, Lock, RWLock, Semaphore, connect
@@ -73,13 +74,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # asyncio, inspect and functools' heavier parts are loaded when they are asked for.
     if name == "aio":
-        import locksmith.aio as aio
-
-        return aio
+        return import_module("locksmith.aio")
     if name in ("SKIPPED", "current_lease", "run_once"):
-        from locksmith.adapters import run_once as module
-
-        value = getattr(module, name)
+        value = getattr(import_module("locksmith.adapters.run_once"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

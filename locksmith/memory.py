@@ -48,8 +48,25 @@ class _Shared:
         self.swept_at = 0.0
 
 
-_worlds: dict[tuple[str, str, Clock | None], _Shared] = {}
-_worlds_lock = threading.Lock()
+class _Worlds:
+    """All worlds of this process."""
+
+    def __init__(self) -> None:
+        self._worlds: dict[tuple[str, str, Clock | None], _Shared] = {}
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def find(self, url: str, namespace: str, clock: Clock) -> _Shared:
+        # A virtual clock makes a world of its own: two clocks cannot judge one lease. The clock itself is the key: an
+        # id may come back after its clock is gone, and with it a world that has ended.
+        which = clock if clock.call_later is not None else None
+        if self._pid != os.getpid():
+            self.__init__()  # type: ignore[misc]  # a forked child starts with nothing, and with locks of its own
+        with self._lock:
+            return self._worlds.setdefault((url, namespace, which), _Shared())
+
+
+_worlds = _Worlds()
 
 
 class MemoryStore(Store):
@@ -160,11 +177,10 @@ class MemoryStore(Store):
 
     def after_fork(self) -> None:
         """See Store.after_fork: the child gets a world of its own; what the parent holds is none of its business."""
-        _forget_worlds_once()
         self._attach()
 
     def _attach(self) -> None:
-        self._shared = _world(self._url, self.namespace, self.runtime.clock)
+        self._shared = _worlds.find(self._url, self.namespace, self.runtime.clock)
 
     def _do(self, step: Callable[[World, float, int], tuple[T, list[Handover]]]) -> T:
         with self._shared.lock:
@@ -187,16 +203,18 @@ class MemoryStore(Store):
         return found
 
     def _cell(self, where: str) -> Cell | None:
-        cell, ends = self._shared.cells.get(where, (None, None))
+        found = self._shared.cells.get(where)
+        if found is None:
+            return None
+        cell, ends = found
         if ends is not None and ends <= self.runtime.clock.now():
             del self._shared.cells[where]
             return None
         return cell
 
     def _check(self, where: str, key: str, expect: int | Expect, guard: Grant | None) -> None:
-        if guard is not None:
-            if not self._shared.world.holds(guard, self.runtime.clock.now()):
-                raise LeaseLost(f"{guard.claim.name!r} is not held with token {guard.token} any more")
+        if guard is not None and not self._shared.world.holds(guard, self.runtime.clock.now()):
+            raise LeaseLost(f"{guard.claim.name!r} is not held with token {guard.token} any more")
         cell = self._cell(where)
         found = cell.version if cell else None
         if expect is not ANY and found != (expect if isinstance(expect, int) else None):
@@ -209,25 +227,6 @@ def _beat_grant(grant: Grant, since: float, world: World, now: float, micros: in
 
 def _beat_ticket(ticket: Ticket, since: float, world: World, now: float, micros: int) -> tuple[Word, list[Handover]]:
     return world.beat_ticket(ticket, since, now, micros)
-
-
-def _world(url: str, namespace: str, clock: Clock) -> _Shared:
-    # A virtual clock makes a world of its own: two clocks cannot judge one lease.
-    # The clock itself is the key: an id may come back after its clock is gone, and with it a world that has ended.
-    which = clock if clock.call_later is not None else None
-    with _worlds_lock:
-        return _worlds.setdefault((url, namespace, which), _Shared())
-
-
-_forgotten_by = 0
-
-
-def _forget_worlds_once() -> None:
-    global _forgotten_by, _worlds_lock
-    if _forgotten_by != os.getpid():
-        _forgotten_by = os.getpid()
-        _worlds.clear()
-        _worlds_lock = threading.Lock()
 
 
 def _micros() -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from locksmith.errors import SettingsConflict
-from locksmith.store import Claim, Gone, Grant, Held, HolderView, Inspection, Lost, Ticket, Waiting, WaiterView, Word
+from locksmith.store import Claim, Gone, Grant, Held, HolderView, Inspection, Lost, Ticket, WaiterView, Waiting, Word
 
 TOKEN_MEMORY: Final = 86_400.0
 """Seconds a name's last token is kept after its last use; microseconds carry the growth across the gap."""
@@ -168,7 +168,9 @@ class World:
         if state is None:
             return Inspection(name, None, 0)
         holders = [
-            HolderView(owner, h.grant.token, h.grant.claim.permits, now - h.granted_at, h.expires - now, h.grant.claim.info)
+            HolderView(
+                owner, h.grant.token, h.grant.claim.permits, now - h.granted_at, h.expires - now, h.grant.claim.info
+            )
             for owner, h in state.holders.items()
             if h.expires > now
         ]

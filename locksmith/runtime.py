@@ -180,7 +180,7 @@ class Blocking:
     async def sleep(self, seconds: float) -> None:
         """See Runtime.sleep."""
         if self.clock.call_later is None:
-            time.sleep(seconds)
+            time.sleep(seconds)  # noqa: ASYNC251 - in this runtime a coroutine is how a thread runs
         else:
             await self.event().wait(seconds)
 

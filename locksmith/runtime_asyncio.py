@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from locksmith.runtime import Background, Clock, Event, SystemClock
@@ -163,10 +164,8 @@ def _wake(loop: asyncio.AbstractEventLoop, sleeper: asyncio.Future[None]) -> Non
     if asyncio._get_running_loop() is loop:
         _resolve(sleeper)
         return
-    try:
+    with suppress(RuntimeError):  # the loop is closed, and its sleepers with it
         loop.call_soon_threadsafe(_resolve, sleeper)
-    except RuntimeError:
-        pass  # the loop is closed, and its sleepers with it
 
 
 def _resolve(sleeper: asyncio.Future[None]) -> None:

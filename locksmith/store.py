@@ -4,7 +4,7 @@ The rules of docs/architecture.md ("What every store promises") are part of this
 checks them. In short:
 
 1. *Idempotent per owner.* Repeating `acquire` with the same owner returns the same grant and re-arms its ttl.
-2. *"Could not ask" is never "no".* Driver errors become StoreUnavailable, StoreAuthError or StoreProtocolError once, here.
+2. *"Could not ask" is never "no".* Driver errors become StoreUnavailable, StoreAuthError or StoreProtocolError, once.
 3. *Nothing is left behind.* `abandon` undoes an acquire at any stage, also one whose request is still under way.
 4. *Owner and token are checked on the server*, atomically, in every beat and release.
 5. *Every removal grants.* Whatever touches a name first expires what is due, then grants from the head of the line.
@@ -91,7 +91,7 @@ class Grant(NamedTuple):
 
 
 class Inbox:
-    """Where the news about one ticket arrive: from the store's push, or from the keeper's beat. The first one counts."""
+    """Where the news about one ticket arrive: by the store's push, or by the keeper's beat. The first one counts."""
 
     __slots__ = ("_event", "_news", "wakers")
 

@@ -1,7 +1,7 @@
 """The benchmark suite: what locksmith costs against the floor of each store and against its rivals, in one run.
 
-A floor is the simplest safe pair of that server, sent by hand through the same driver, connection and runtime; contenders
-are interleaved round by round, and what counts is the ratio within one run, not the absolute number.
+A floor is the simplest safe pair of that server, sent by hand through the same driver, connection and runtime.
+Contenders are interleaved round by round, and what counts is the ratio within one run, not the absolute number.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 from locksmith_bench.stats import jain, middle, percentile
 
@@ -43,7 +44,8 @@ def measure(url: str, contender: str, processes: int, seconds: float) -> Content
         for worker in workers:
             # The URL may hold a password: not on a command line that every process can read.
             _tell(worker, url)
-            assert worker.stdout is not None and worker.stdout.readline().strip() == "ready"
+            assert worker.stdout is not None
+            assert worker.stdout.readline().strip() == "ready"
         for worker in workers:
             _tell(worker, "go")
         turns = []
@@ -64,9 +66,7 @@ def _tell(worker: subprocess.Popen[str], line: str) -> None:
 
 
 def _judge(contender: str, processes: int, seconds: float, turns: list[tuple[int, int, int, int]]) -> Contention:
-    handoffs = [
-        (after[0] - before[1]) / 1e6 for before, after in zip(turns, turns[1:], strict=False) if after[3] != before[3]
-    ]
+    handoffs = [(after[0] - before[1]) / 1e6 for before, after in pairwise(turns) if after[3] != before[3]]
     counts = [sum(1 for turn in turns if turn[3] == number) for number in range(processes)]
     return Contention(
         contender,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import locksmith
 
@@ -31,7 +31,7 @@ def _redis_py(url: str, name: str) -> Iterator[Take]:
     def take() -> Give:
         lock = client.lock(name, timeout=30)
         lock.acquire()
-        return lambda: lock.release()
+        return cast(Give, lock.release)
 
     yield take
     client.close()

@@ -114,7 +114,8 @@ class Engine:
             hold.release_unknown = True
             self._owe(grant.claim)
             if isinstance(error, Exception):
-                self._emit(lambda: events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error)))
+                event = events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error))
+                events.emit(self.hooks, event)
             raise
         # "Not ours" after an unknown try, which was sent before the deadline: that one, or the keeper, has released it.
         if not known and not hold.release_unknown:
@@ -166,7 +167,7 @@ class Engine:
         for hold in list(self.keeper.holds.values()):
             try:
                 await self.release(hold)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the others must be given back all the same
                 events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
         await self.stop_keeper()
         if self.heart is not None:
@@ -217,7 +218,7 @@ class Engine:
         return news
 
     async def _still_believable(self, grant: Grant | Gone) -> Grant | None:
-        """A handed-over grant whose deadline has not passed; one that came late is confirmed first. None: queue again."""
+        """A handed-over grant that can be believed in; one that came late is confirmed first. None: queue again."""
         if isinstance(grant, Gone):
             return None
         if self.clock.now() < believe_until(grant.ttl, grant.since):
@@ -258,7 +259,7 @@ class Engine:
     async def _undo(self, claim: Claim, *, tombstone: bool) -> None:
         try:
             await self.runtime.finish(self.store.abandon(claim, tombstone=tombstone))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the store raised, the claim is still owed
             events.logger.debug("undoing %r is left to the keeper: %s", claim.name, error)
             self._owe(claim)
 

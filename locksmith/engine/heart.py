@@ -1,8 +1,8 @@
 """`heartbeat="process"`, our side: renewal by a small child process, for work that starves this one's threads.
 
-A C call that holds the GIL for a minute stops the keeper's thread; leases then end at their deadlines, as they must. The
-heart is a child with a connection of its own that goes on renewing. Orders go to it through a pipe, whose end tells it
-that this process is gone; what it was answered comes back through shared memory, so that reading it needs no thread.
+A C call that holds the GIL for a minute stops the keeper's thread; leases then end at their deadlines, as they must.
+The heart is a child with a connection of its own that goes on renewing. Orders go to it through a pipe, whose end tells
+it that this process is gone; what it was answered comes back through shared memory, so that reading it needs no thread.
 This process's keeper stays on duty: it renews whatever the heart has not, so a dead heart costs nothing.
 
 A process that is *stopped* keeps its leases while its heart beats: give `max_hold` to bound that.
@@ -90,7 +90,7 @@ class Heart:
             _end(child)
 
     def after_fork(self) -> None:
-        """In a forked child: the heart is the parent's. Our copy of the pipe must go, or its end would never be seen."""
+        """In a forked child: the heart is the parent's. Our copy of the pipe goes, or its end would never be seen."""
         if self._child is not None and self._child.stdin is not None:
             os.close(self._child.stdin.fileno())
             _inherited.append(self._child)
@@ -121,7 +121,8 @@ class Heart:
         return self._say(self._hello)
 
     def _say(self, order: dict[str, Any]) -> bool:
-        assert self._child is not None and self._child.stdin is not None
+        if self._child is None or self._child.stdin is None:
+            return False
         try:
             self._child.stdin.write(json.dumps(order).encode() + b"\n")
             self._child.stdin.flush()
@@ -135,9 +136,9 @@ _inherited: list[subprocess.Popen[bytes]] = []
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin is not None
     try:
-        child.stdin.close()
+        if child.stdin is not None:
+            child.stdin.close()
         child.wait(JOIN_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         child.kill()

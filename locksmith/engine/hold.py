@@ -96,7 +96,7 @@ class Hold:
         if self.now() < self.valid_until:
             return True
         if self.pulse is not None:
-            self._believe_pulse()
+            self._believe_pulse(self.pulse())
             if self.state in LIVE and self.now() < self.valid_until:
                 return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
@@ -152,15 +152,13 @@ class Hold:
         """Where a heartbeat process renews this: take over what it has reached, before asking the store ourselves."""
         if self.pulse is None or self.renew_due > now:
             return
-        since = self._believe_pulse()
+        since = self._believe_pulse(self.pulse())
         if since > self.grant.since:
             self.renewed(self.grant.claim.ttl, since)
             # The heart is given the time of one more beat before we beat ourselves.
             self.renew_due += self.grant.ttl / 6
 
-    def _believe_pulse(self) -> float:
-        assert self.pulse is not None
-        since = self.pulse()
+    def _believe_pulse(self, since: float | None) -> float:
         if since is None:
             self.lose("the store does not know it any more")
             return -math.inf

@@ -100,8 +100,10 @@ class Keeper:
                 continue
             try:
                 await self.round()
-            except Exception:
-                events.logger.exception("a round of the keeper failed; leases end at their deadlines unless one succeeds")
+            except Exception:  # noqa: BLE001 - a keeper that died of one error would lose all leases of its client
+                events.logger.exception(
+                    "a round of the keeper failed; leases end at their deadlines unless one succeeds"
+                )
                 await self._runtime.sleep(0.1)
 
     async def round(self) -> None:
@@ -265,7 +267,7 @@ def _calling(fn: Callable[[], Any]) -> Callable[[], Coroutine[Any, Any, None]]:
             result = fn()
             if hasattr(result, "__await__"):
                 await result
-        except Exception:
+        except Exception:  # noqa: BLE001 - the user's code, which nobody waits for
             events.logger.exception("a callback of a lease failed")
 
     return call

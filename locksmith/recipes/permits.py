@@ -45,7 +45,9 @@ class Permits:
         self.lock_delay = check_seconds("lock_delay", lock_delay)
         self.strict_ttl = strict_ttl
         if lock_delay and Guarantee.LOCK_DELAY not in store.guarantees:
-            raise GuaranteeMissing(f"{store.address} does not offer LOCK_DELAY: leave lock_delay out, or use a store that does")
+            raise GuaranteeMissing(
+                f"{store.address} does not offer LOCK_DELAY: leave lock_delay out, or use a store that does"
+            )
 
     def claim(self, permits: int = 1, note: str | None = None, max_hold: float | None = None) -> Claim:
         """A new claim, with an owner of its own; `permits` times what this recipe takes. Raises ConfigurationError."""
@@ -65,6 +67,7 @@ class Permits:
             _describe(os.getpid(), check_note(note)),
         )
 
+
 def check_ttl(ttl: object, least: float) -> float:
     """A ttl in seconds that a store can keep. Raises InvalidTTL."""
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl) or ttl <= 0:
@@ -78,7 +81,9 @@ def check_seconds(what: str, seconds: object, *, positive: bool = False) -> floa
     """A duration that is not negative. Raises ConfigurationError."""
     ok = isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds)
     if not ok or seconds < 0 or (positive and seconds == 0):  # type: ignore[operator]
-        raise ConfigurationError(f"{what} is a {'positive, ' if positive else ''}finite number of seconds, not {seconds!r}")
+        raise ConfigurationError(
+            f"{what} is a {'positive, ' if positive else ''}finite number of seconds, not {seconds!r}"
+        )
     return float(seconds)  # type: ignore[arg-type]
 
 
