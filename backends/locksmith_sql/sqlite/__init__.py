@@ -1,0 +1,1 @@
+"""SQLite: leases in one file, for all processes of one host."""
