@@ -8,8 +8,13 @@ from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 from locksmith.testing.servers import RedisServer, Server, ServerMissing, in_ci
+
+# No deadline per example: machines under test are busy. And in CI the same examples each time.
+settings.register_profile("locksmith", deadline=None, derandomize=in_ci())
+settings.load_profile("locksmith")
 
 
 def _skip_or_fail(missing: ServerMissing) -> NoReturn:

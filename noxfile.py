@@ -1,0 +1,204 @@
+"""One command per question; `nox` alone asks all of them. Needs nothing but Python, nox and a package registry.
+
+Knobs, all environment variables:
+    LOCKSMITH_FULL=1        the whole suite on every Python (else the slow tests run on the first one only)
+    LOCKSMITH_WORKERS=4     pytest workers (default 2; 0 runs in one process)
+    CI=true                 a server program that is missing is a failure, not a skip
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "build", "tests", "gevent", "lowest", "example"]
+nox.options.stop_on_first_error = False
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
+TYPED = ["locksmith", "backends", "benchmarks", "tests/typing"]
+WORKERS = os.environ.get("LOCKSMITH_WORKERS", "2")
+FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
+
+
+# ------------------------------------------------------------------------------------- which Pythons are here
+
+
+def output_of(*command: str) -> str | None:
+    """What the command prints, or None where it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def open_pyenv() -> None:
+    """Let pyenv's shims start every supported Python that pyenv has, not only the selected one."""
+    have = output_of("pyenv", "versions", "--bare")
+    now = output_of("pyenv", "version-name")
+    if have is None or now is None:
+        return
+    newest = {version: name for name in have.split() for version in SUPPORTED if name.startswith(f"{version}.")}
+    selected = now.strip().split(":")
+    os.environ["PYENV_VERSION"] = ":".join([*selected, *(name for name in newest.values() if name not in selected)])
+
+
+def runs(version: str) -> bool:
+    """Whether this Python really starts: a name on PATH may be a shim with nothing behind it."""
+    said = output_of(f"python{version}", "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])")
+    return said is not None and said.strip() == version
+
+
+open_pyenv()
+PYTHONS = [version for version in SUPPORTED if runs(version)]
+for missing in sorted(set(SUPPORTED) - set(PYTHONS)):
+    print(f"python{missing} does not run on this machine: skipped")
+if not PYTHONS:
+    raise SystemExit(f"no supported Python runs on this machine: {', '.join(SUPPORTED)}")
+FIRST = PYTHONS[0]
+
+
+# ------------------------------------------------------------------------------------- what sessions share
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group of pyproject.toml."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+_wheels: list[Path] = []
+_servers_asked: list[bool] = []
+
+
+def wheel(session: nox.Session) -> Path:
+    """The wheel, built once in each run of nox."""
+    if not _wheels:
+        folder = Path(session.cache_dir) / "wheel"
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), ".")
+        _wheels.extend(folder.glob("*.whl"))
+    return _wheels[0]
+
+
+def install_built(session: nox.Session, *extra: str, extras: str = "all") -> None:
+    """Install the built wheel, never the checkout, and the further requirements in one resolution."""
+    session.install(f"locksmith[{extras}] @ {wheel(session).resolve().as_uri()}", *extra)
+
+
+def install_servers(session: nox.Session) -> None:
+    """Make the server programs available that the tests need, once in each run of nox."""
+    if not _servers_asked:
+        session.run("python", "-m", "locksmith.testing.servers", "install", env=safe_path())
+        _servers_asked.append(True)
+
+
+def safe_path() -> dict[str, str]:
+    """Keep the checkout off sys.path: what is tested is what was installed."""
+    return {"PYTHONSAFEPATH": "1"}
+
+
+def workers() -> list[str]:
+    return ["-n", WORKERS] if WORKERS != "0" else []
+
+
+# ------------------------------------------------------------------------------------- the questions
+
+
+@nox.session(python=FIRST)
+def lint(session: nox.Session) -> None:
+    """Is it written as agreed?"""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=FIRST)
+def types(session: nox.Session) -> None:
+    """Do the types hold, for us (mypy) and for users (mypy and basedpyright on a file that never runs)?"""
+    install_built(session, *group("types"))
+    # the dependencies stay; the code that is checked is the checkout's
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "locksmith")
+    session.run("mypy", *TYPED)
+    session.run("basedpyright")
+
+
+@nox.session(python=FIRST)
+def build(session: nox.Session) -> None:
+    """Do sdist and wheel build, the one from the other, and does a clean environment import what users get?"""
+    session.install("build")
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (built,) = folder.glob("*.whl")
+    session.install(str(built))
+    session.run("python", "tests/support/clean_import.py", env=safe_path())
+    session.run("locksmith", "--help", silent=True)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Does the built package pass its tests, on real servers? All of them on the first Python."""
+    install_built(session, *group("test"))
+    install_servers(session)
+    chosen = [] if FULL or session.python == FIRST else ["-m", "not slow"]
+    session.run("pytest", *workers(), *chosen, *session.posargs, env=safe_path())
+
+
+@nox.session(python=FIRST)
+def gevent(session: nox.Session) -> None:
+    """Does the blocking face pass its tests where gevent has replaced threads and sockets?"""
+    install_built(session, *group("test"), *group("gevent"))
+    install_servers(session)
+    chosen = "not asyncio and not native_threads and not slow"
+    command = ["python", "-m", "gevent.monkey", "--module", "pytest"]
+    session.run(*command, "-p", "no:xdist", "-m", chosen, *session.posargs, env=safe_path())
+
+
+@nox.session(python=FIRST)
+def lowest(session: nox.Session) -> None:
+    """Does it run on the oldest drivers that pyproject.toml declares?"""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("".join(f"{line}\n" for line in lower_bounds()))
+    session.log("oldest declared: %s", ", ".join(lower_bounds()))
+    install_built(session, *group("test"), "--constraint", str(constraints))
+    install_servers(session)
+    # A driver of some years may use what today's Python deprecates; that is not ours to mend.
+    relaxed = ["-W", "default::DeprecationWarning", "-W", "default::PendingDeprecationWarning"]
+    session.run("pytest", *workers(), "-m", "not slow", *relaxed, *session.posargs, env=safe_path())
+
+
+def lower_bounds() -> list[str]:
+    """`name==version` for each `name>=version` that the package declares, extras included."""
+    project = PROJECT["project"]
+    declared = [
+        *project["dependencies"],
+        *(line for lines in project["optional-dependencies"].values() for line in lines),
+    ]
+    pairs = (line.partition(">=") for line in declared if ">=" in line)
+    return sorted({f"{name.partition('[')[0]}=={rest.partition(',')[0].strip()}" for name, _, rest in pairs})
+
+
+@nox.session(python=FIRST)
+def example(session: nox.Session) -> None:
+    """Does a stranger's store, installed from its own project, pass the contract suite?"""
+    install_built(session, *group("test"), extras="testing")
+    session.install("./examples/thirdparty_store")
+    session.run("pytest", "examples/thirdparty_store", *session.posargs, env=safe_path())
+
+
+# ------------------------------------------------------------------------------------- not by default
+
+
+@nox.session(python=FIRST, default=False)
+def bench(session: nox.Session) -> None:
+    """What does it cost, against the floor and against rivals? Quickly: `nox -s bench -- --quick`."""
+    install_built(session, extras="bench")
+    install_servers(session)
+    session.run("python", "-m", "locksmith_bench", *session.posargs, env=safe_path())
