@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,8 +51,9 @@ class Engine:
         _engines.add(self)
 
     def _fresh(self) -> None:
-        self.keeper = Keeper(self.store, self.runtime, self.hooks)
+        self.keeper = Keeper(self.store, self.runtime, self.hooks, ended=self._let_go)
         self._run: Background | None = None
+        self._starting = threading.Lock()
         self._held_here: dict[str, list[Hold]] = {}
 
     async def acquire(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:
@@ -65,11 +67,10 @@ class Engine:
         began = self.clock.now()
         try:
             grant = await self._get_grant(claim, began, wait)
-            if grant is None:
-                await self._undo(claim, tombstone=False)
-                self._emit(lambda: events.GaveUp(claim.name, claim.owner, self.clock.now() - began))
-                return None
-            return self._begin(grant, began, max_hold)
+            if grant is not None:
+                return self._begin(grant, began, max_hold)
+            self._emit(lambda: events.GaveUp(claim.name, claim.owner, self.clock.now() - began))
+            return None
         except _REFUSED:
             raise
         except StoreUnavailable:
@@ -81,7 +82,7 @@ class Engine:
             self._owe(claim)
             raise
         except BaseException:
-            if hold := self.keeper.holds.get(claim.owner):
+            if (hold := self.keeper.holds.get(claim.owner)) and self.keeper.drop(hold):
                 self._let_go(hold)
             await self._undo(claim, tombstone=True)
             raise
@@ -97,17 +98,22 @@ class Engine:
         if hold.state is State.INHERITED or hold.pid != os.getpid():
             hold.state = State.INHERITED
             raise hold.loss()
+        if hold.state is not State.RELEASING:
+            if not hold.held:
+                if self.keeper.drop(hold):
+                    self.keeper.announce(hold)
+                    self._owe(hold.grant.claim)
+                raise hold.loss()
+            if self.keeper.drop(hold):
+                # From here on nothing renews it, whatever becomes of the request.
+                hold.state = State.RELEASING
+                self._let_go(hold)
+                return await self._give_back(hold)
+        # Another thread gives it back at this moment, unless a try failed before.
+        return await self._give_back(hold) if hold.release_unknown else False
+
+    async def _give_back(self, hold: Hold) -> bool:
         grant = hold.grant
-        if hold.state is not State.RELEASING and not hold.held:
-            dropped = self.keeper.drop(hold)
-            self._let_go(hold)
-            if dropped:
-                self.keeper.announce(hold)
-                self._owe(grant.claim)
-            raise hold.loss()
-        # From here on nothing renews it, whatever becomes of the request.
-        hold.state = State.RELEASING
-        self._let_go(hold)
         try:
             known = await self.store.release(grant)
         except BaseException as error:
@@ -143,6 +149,7 @@ class Engine:
         """End a hold for its holder now, and on the store `seconds` from now. Raises as `release` does."""
         hold.check()
         hold.state = State.RELEASING
+        self.keeper.drop(hold)
         self._let_go(hold)
         grant = hold.grant
         grant = grant._replace(claim=grant.claim._replace(ttl=seconds))
@@ -195,8 +202,11 @@ class Engine:
                 return reply
             if wait is None:
                 self._refuse_self_deadlock(claim)
-            grant = await self._stand_in_line(reply, None if wait is None else began + wait)
-            if grant is None or (grant := await self._still_believable(grant)) is not None:
+            news = await self._stand_in_line(reply, None if wait is None else began + wait)
+            if news is None:
+                await self._undo(claim, tombstone=False)
+                return None
+            if (grant := await self._still_believable(news)) is not None:
                 return grant
             self._emit(lambda: events.PassedOver(claim.name, claim.owner))
 
@@ -205,6 +215,8 @@ class Engine:
         self.keeper.watch(ticket)
         self._emit(lambda: events.Queued(ticket.claim.name, ticket.claim.owner))
         try:
+            if self.closed:
+                raise ClientClosed("the client was closed while this waited: connect again")
             while (news := ticket.inbox.peek()) is None:
                 left = None if deadline is None else deadline - self.clock.now()
                 if left is not None and left <= 0:
@@ -231,12 +243,12 @@ class Engine:
         return grant._replace(ttl=word.ttl, since=word.since, confirmed=True)
 
     def _begin(self, grant: Grant, began: float, max_hold: float | None) -> Hold:
+        if self.closed:
+            self._owe(grant.claim)
+            raise ClientClosed("the client was closed while this acquired: connect again")
         hold = Hold(grant, self.clock, self.runtime.context(), max_hold)
         claim = grant.claim
-        here = self._held_here.setdefault(claim.key, [])
-        if here:
-            here[:] = [other for other in here if other.held]  # who lost a lease need not have released it
-        here.append(hold)
+        self._held_here.setdefault(claim.key, []).append(hold)
         self.keeper.keep(hold)
         if self.heart is not None:
             self.heart.keep(hold)
@@ -259,16 +271,18 @@ class Engine:
     async def _undo(self, claim: Claim, *, tombstone: bool) -> None:
         try:
             await self.runtime.finish(self.store.abandon(claim, tombstone=tombstone))
-        except Exception as error:  # noqa: BLE001 - whatever the store raised, the claim is still owed
-            events.logger.debug("undoing %r is left to the keeper: %s", claim.name, error)
+        except BaseException as error:
+            events.logger.debug("undoing %r is left to the keeper: %r", claim.name, error)
             self._owe(claim)
+            if not isinstance(error, Exception):
+                raise
 
     def _owe(self, claim: Claim) -> None:
         self.keeper.owe(claim)
         self.ensure_keeper()
 
     def _let_go(self, hold: Hold) -> None:
-        self.keeper.drop(hold)
+        """Forget a hold that the keeper has dropped."""
         if self.heart is not None:
             self.heart.drop(hold)
         self._forget(hold)
@@ -285,9 +299,12 @@ class Engine:
 
     def ensure_keeper(self) -> bool:
         """Start the keeper unless it runs; False where nothing can be started any more."""
-        if (self._run is None or not self._run.alive()) and not self.closed:
-            self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
-        return self._run is not None
+        if self._run is not None and self._run.alive():
+            return True
+        with self._starting:
+            if (self._run is None or not self._run.alive()) and not self.closed:
+                self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
+            return self._run is not None
 
     async def stop_keeper(self) -> None:
         """No renewals from here on; what is owed is tried once more."""

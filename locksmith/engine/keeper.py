@@ -39,10 +39,13 @@ class Debt:
 class Keeper:
     """Bookkeeping of what is held, waited for and owed, and the rounds that keep it true."""
 
-    def __init__(self, store: Store, runtime: Runtime, hooks: list[Hook]) -> None:
+    def __init__(
+        self, store: Store, runtime: Runtime, hooks: list[Hook], *, ended: Callable[[Hold], object] = lambda _: None
+    ) -> None:
         self._store = store
         self._runtime = runtime
         self._hooks = hooks
+        self._ended = ended
         self._now = runtime.clock.now
         self._wake = runtime.event()
         self._wakes_at = -math.inf
@@ -118,6 +121,7 @@ class Keeper:
 
     def announce(self, hold: Hold) -> None:
         """Tell whoever wants to know that this lease was lost. Call after a `drop` that returned True."""
+        self._ended(hold)
         if hold.lost_event is not None:
             hold.lost_event.set()
         grant = hold.grant
