@@ -29,7 +29,6 @@ class Screen:
         table = _table(
             "acquire + release, uncontended", "contender", "runtime", "pairs/s", "p50 us", "p99 us", "x floor"
         )
-        table.add_column("promises", style="dim")
         for one in costs:
             table.add_row(
                 one.contender,
@@ -38,9 +37,11 @@ class Screen:
                 f"{one.p50_us:,.0f}",
                 f"{one.p99_us:,.0f}",
                 f"{one.ratio:.2f}" if one.ratio else "-",
-                one.promises,
             )
         self._console.print(table)
+        # Beside the numbers, so that an unfair or unsafe lock does not look better than it is.
+        for name, promises in {one.contender: one.promises for one in costs}.items():
+            self._console.print(f"  {name}: {promises}", style="dim", highlight=False)
 
     def contended(self, runs: list[Contention]) -> None:
         """Several processes, no work inside the lock."""
