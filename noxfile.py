@@ -156,9 +156,8 @@ def gevent(session: nox.Session) -> None:
     """Does the blocking face pass its tests where gevent has replaced threads and sockets?"""
     install_built(session, *group("test"), *group("gevent"))
     install_servers(session)
-    chosen = "not asyncio and not native_threads and not slow"
     command = ["python", "-m", "gevent.monkey", "--module", "pytest"]
-    session.run(*command, "-p", "no:xdist", "-m", chosen, *session.posargs, env=safe_path())
+    session.run(*command, "-m", "not slow", *session.posargs, env=safe_path())
 
 
 @nox.session(python=FIRST)

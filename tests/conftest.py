@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,26 @@ from locksmith.testing.servers import RedisServer, Server, ServerMissing, in_ci
 # No deadline per example: machines under test are busy. And in CI the same examples each time.
 settings.register_profile("locksmith", deadline=None, derandomize=in_ci())
 settings.load_profile("locksmith")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under gevent leave out what is not about the blocking face: event loops, and threads that must be real ones."""
+    if not _under_gevent():
+        return
+    left_out = [item for item in items if _needs_native(item)]
+    items[:] = [item for item in items if not _needs_native(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _under_gevent() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _needs_native(item: pytest.Item) -> bool:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    marked = any(item.get_closest_marker(name) for name in ("asyncio", "native_threads"))
+    return marked or params.get("face") == "asyncio"
 
 
 def _skip_or_fail(missing: ServerMissing) -> NoReturn:
