@@ -65,6 +65,10 @@ class AlreadyRunning(LocksmithError):
         self.since = since
 
 
+class ResultNotRecorded(LocksmithError):
+    """The run that was joined returned something that cannot be passed on: return what JSON can hold, or do not join."""
+
+
 class LeaseLost(LocksmithError):
     """The lease ended before it was given back: stop, and let the fencing token guard what was already written.
 
