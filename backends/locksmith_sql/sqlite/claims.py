@@ -9,7 +9,7 @@ from locksmith.errors import SettingsConflict
 from locksmith.store import Claim, Gone, Grant, Held, Lost, Ticket, Waiting, Word
 from locksmith_sql.sqlite.clock import micros
 from locksmith_sql.sqlite.connection import Link
-from locksmith_sql.sqlite.ledger import Ledger, Name, original, plain
+from locksmith_sql.sqlite.ledger import Ledger, original, plain
 
 
 class Granted(NamedTuple):
@@ -45,8 +45,8 @@ def give(link: Link, grant: Grant) -> bool:
     return link.cursor.execute(link.sql.give, row).rowcount == 1
 
 
-def acquire(ledger: Ledger, claim: Claim, *, queue: bool) -> Granted | Queued | None:
-    """See Store.acquire."""
+def acquire(ledger: Ledger, claim: Claim, *, queue: bool) -> Granted | Queued | SettingsConflict | None:
+    """See Store.acquire. A conflict is returned, not raised: what was due is expired and granted all the same."""
     name = ledger.open(claim.key, claim.name)
     if ledger.entombed(name, claim.owner):
         return None
@@ -60,7 +60,11 @@ def acquire(ledger: Ledger, claim: Claim, *, queue: bool) -> Granted | Queued | 
         waiter_ttl = micros(claim.waiter_ttl)
         ledger.cursor.execute(ledger.sql.stay, (ledger.now + waiter_ttl, waiter_ttl, claim.key, number))
         return Queued(number, ledger.head_expires_in(name, number))
-    _agree(name, claim)
+    if name.live and name.limit != claim.limit:
+        return SettingsConflict(
+            f"{claim.name!r} is in use with limit {name.limit}, not {claim.limit}: agree on one, or wait"
+        )
+    name.limit = claim.limit
     if not name.busy and name.closed <= ledger.now and ledger.fits(name, claim.permits):
         delay, info = micros(claim.lock_delay), plain(claim.info)
         return Granted(ledger.hold(name, claim.owner, claim.permits, micros(claim.ttl), delay, info))
@@ -68,15 +72,6 @@ def acquire(ledger: Ledger, claim: Claim, *, queue: bool) -> Granted | Queued | 
         return None
     number = ledger.enqueue(name, claim)
     return Queued(number, ledger.head_expires_in(name, number))
-
-
-def _agree(name: Name, claim: Claim) -> None:
-    if not name.live:
-        name.limit = claim.limit
-    elif name.limit != claim.limit:
-        raise SettingsConflict(
-            f"{claim.name!r} is in use with limit {name.limit}, not {claim.limit}: agree on one, or wait"
-        )
 
 
 def release(ledger: Ledger, grant: Grant) -> bool:
@@ -93,7 +88,8 @@ def release(ledger: Ledger, grant: Grant) -> bool:
 
 def abandon(ledger: Ledger, claim: Claim, *, tombstone: bool) -> None:
     """See Store.abandon."""
-    name = ledger.open(claim.key, claim.name)
+    # Before anything is granted: to whom is leaving nothing should be.
+    name = ledger.load(claim.key, claim.name)
     if tombstone:
         ledger.entomb(name, claim.owner)
     if ledger.unhold(name, claim.owner):

@@ -21,6 +21,7 @@ from typing import Final, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
+from locksmith.errors import ClientClosed
 from locksmith_sql.schema import Tables
 from locksmith_sql.sqlite import opening
 from locksmith_sql.sqlite.clock import HostClock
@@ -82,8 +83,8 @@ class Desk:
         self.mutex = threading.Lock()
         self._link: Link | None = None
         self._ready = False
+        self.closed = False
         self._identity: tuple[int, int] | None = None
-        self._looked_at = 0
         # Always taken in this order: the poller's, then the writer's.
         self.poll_mutex = threading.Lock()
         self._poll_link: Link | None = None
@@ -181,6 +182,8 @@ class Desk:
         return link
 
     def _open(self) -> Link:
+        if self.closed:
+            raise ClientClosed("this store was closed: connect again")
         held = opening.connect(self.engine, self.place)
         link = Link(held, self.sql, self.clock)
         try:
@@ -224,7 +227,8 @@ class Desk:
             link.close()
 
     def close(self) -> None:
-        """Close the connections; the next request would open others."""
+        """Close the connections, for good."""
+        self.closed = True
         with self.poll_mutex:
             self._discard_poll()
         with self.mutex:

@@ -97,12 +97,19 @@ class Ledger:
         """The name with everything due expired and everything free granted. Each name is opened once."""
         found = self.opened.get(key)
         if found is None:
+            found = self.load(key, name)
+            self.settle(found)
+        return found
+
+    def load(self, key: str, name: str = "") -> Name:
+        """The name as it was left, with what is due still in it: settle it before anything else is decided."""
+        found = self.opened.get(key)
+        if found is None:
             row = self.cursor.execute(self.sql.load, (key,)).fetchone()
             found = Name(*row) if row else Name(key, original(key, name), era=self.era)
             self.opened[key] = found
             if found.era != self.era:
                 self._adopt(found)
-            self.settle(found)
         return found
 
     def save(self) -> None:
@@ -244,6 +251,7 @@ class Ledger:
     def _leave_line(self, name: Name, number: int) -> None:
         self.cursor.execute(self.sql.dequeue, (name.key, number))
         name.busy -= 1
+        name.head = 0
         name.dirty = True
 
     def _hand_over(self, name: Name, head: _Head) -> None:

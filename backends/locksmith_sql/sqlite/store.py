@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Self, TypeVar
 import sqlalchemy as sa
 
 from locksmith import names
-from locksmith.errors import CellTooLarge, ConfigurationError, StoreUnavailable
+from locksmith.errors import CellTooLarge, ConfigurationError, SettingsConflict, StoreUnavailable
 from locksmith.runtime import Runtime
 from locksmith.store import (
     ANY,
@@ -32,7 +32,7 @@ from locksmith.store import (
     Word,
 )
 from locksmith_sql import url as urls
-from locksmith_sql.sqlite import cells, claims, doctor, sweep, views
+from locksmith_sql.sqlite import cells, changes, claims, doctor, sweep, views
 from locksmith_sql.sqlite.claims import Granted, Queued
 from locksmith_sql.sqlite.connection import Desk, Link
 from locksmith_sql.sqlite.errors import Busy
@@ -119,12 +119,14 @@ class SQLiteStore(Store):
         since, answer = await self._persist(partial(self._acquire, claim, queue))
         if answer is None:
             return None
+        if isinstance(answer, SettingsConflict):
+            raise answer
         if isinstance(answer, Granted):
             return Grant(claim, answer.token, claim.ttl, since)
         inbox = Inbox(self.runtime.event())
         return self._hub.expect(Ticket(claim, answer.number, since, inbox, answer.head_expires_in))
 
-    def _acquire(self, claim: Claim, queue: bool) -> tuple[float, Granted | Queued | None]:
+    def _acquire(self, claim: Claim, queue: bool) -> tuple[float, Granted | Queued | SettingsConflict | None]:
         since = self.runtime.clock.now()
         if claim.limit == 1:
             taken = self._desk.run(partial(claims.take, claim=claim))
@@ -221,6 +223,14 @@ class SQLiteStore(Store):
             )
         )
         return version != 0
+
+    async def changed(self, key: str, seen: int, wait: float) -> int:
+        where = names.encode(key)
+        return await changes.changed(self._desk, self.runtime, lambda: self._version(where), seen, wait)
+
+    async def _version(self, key: str) -> int:
+        cell = await self._read(partial(cells.get, key=key))
+        return cell.version if cell else 0
 
     async def now(self) -> int | None:
         return self._desk.clock.wall()

@@ -17,6 +17,7 @@ from typing import Final
 from locksmith.errors import StoreError
 from locksmith.runtime import Runtime
 from locksmith.store import Grant, Ticket
+from locksmith_sql.sqlite.changes import data_version
 from locksmith_sql.sqlite.connection import Desk, Link
 from locksmith_sql.sqlite.ledger import Handover
 
@@ -132,9 +133,9 @@ class Hub:
         """Look for news once, and say how long to pause."""
         try:
             if not self._desk.polling:
-                await self._runtime.call(lambda: self._desk.poll(_version))
+                await self._runtime.call(lambda: self._desk.poll(data_version))
             # Straight from the event loop: 3 us, and nothing in it can wait.
-            seen = self._desk.poll(_version)
+            seen = self._desk.poll(data_version)
             if self._stale or seen != self._seen:
                 self._stale = False
                 await self._runtime.call(self._read)
@@ -160,11 +161,6 @@ class Hub:
         if fronts != self._fronts:
             self._fronts = fronts
             self._moved_at = self._runtime.clock.now()
-
-
-def _version(link: Link) -> tuple[int, int]:
-    # Versions of two connections cannot be compared, so the connection is part of what was seen.
-    return link.serial, link.cursor.execute("PRAGMA data_version").fetchone()[0]
 
 
 def _news(link: Link, client: str, watched: list[Ticket]) -> tuple[list[Handover], dict[str, int]]:
