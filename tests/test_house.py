@@ -146,11 +146,17 @@ def test_every_module_of_the_core_has_a_layer():
 
 @pytest.mark.parametrize("path", CORE, ids=shown)
 def test_imports_run_downwards(path):
-    layers = map_of_modules()
-    own = LAYERS.index(layers[shown(path)])
-    ours = [name for name in imports(path) if name in MODULES and shown(MODULES[name]).startswith("locksmith/")]
-    upward = [name for name in ours if LAYERS.index(layers[shown(MODULES[name])]) < own]
+    own = layer(path)
+    upward = [name for name in imports(path) if name in MODULES and layer(MODULES[name]) < own]
     assert upward == [], f"{shown(path)} is in layer {LAYERS[own]!r}"
+
+
+def layer(path: Path) -> int:
+    """Counted from the top. What is not on the map yet (another test says so) counts as part of its neighbours."""
+    layers = map_of_modules()
+    near = [name for name in layers if name.startswith(f"{shown(path.parent)}/")]
+    heading = layers.get(shown(path)) or (layers[near[0]] if near else LAYERS[0])
+    return LAYERS.index(heading) if heading in LAYERS else len(LAYERS)
 
 
 @pytest.mark.parametrize("path", STORES, ids=shown)
