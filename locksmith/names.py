@@ -7,7 +7,6 @@ written reversibly; long ones end in a SHA-256, and stores keep the original bes
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import lru_cache
 from typing import Final
@@ -40,6 +39,8 @@ def _encode(name: str) -> str:
         escaped = "".join(f"~{byte:02x}" for byte in raw)
     if len(escaped) <= MAX_KEY:
         return escaped
+    import hashlib  # not at the top: long names are rare, and loading OpenSSL is a tenth of our import time
+
     # "~~" never occurs in an escaped name, so a hashed key cannot meet a plain one.
     return f"{escaped[:_HASHED_PREFIX]}~~{hashlib.sha256(raw).hexdigest()}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 from functools import lru_cache
 from typing import Final
 
@@ -108,7 +107,15 @@ def check_note(note: object) -> str | None:
     return note
 
 
+def _hostname() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # pragma: no cover - Windows; elsewhere its import is not worth a name
+
+    return socket.gethostname()
+
+
 @lru_cache(maxsize=256)
 def _describe(pid: int, note: str | None) -> str:
-    facts = {"host": socket.gethostname(), "pid": pid} | ({} if note is None else {"note": note})
+    facts = {"host": _hostname(), "pid": pid} | ({} if note is None else {"note": note})
     return json.dumps(facts, separators=(",", ":"))
