@@ -1,0 +1,77 @@
+"""What redis-py and the server say, in locksmith's words: translated once, here."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from redis import exceptions as driver
+
+from locksmith import redact
+from locksmith.errors import StoreAuthError, StoreError, StoreProtocolError, StoreUnavailable
+
+# Codes with which a server begins its refusals. Inside scripts they stand in the middle of a longer message.
+_CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
+    "NOAUTH": (StoreAuthError, "give a password in the URL"),
+    "WRONGPASS": (StoreAuthError, "correct the username and password in the URL"),
+    "NOPERM": (StoreAuthError, "give this user the commands and keys of the ACL recipe in docs/stores/redis.md"),
+    "DENIED": (StoreAuthError, "the server is in protected mode: set a password or bind it to a private address"),
+    "LOADING": (StoreUnavailable, "the server is still reading its data: try again in a moment"),
+    "READONLY": (StoreUnavailable, "this server is a replica: connect to the primary"),
+    "MASTERDOWN": (StoreUnavailable, "this server is a replica without its primary: connect to the primary"),
+    "MISCONF": (StoreUnavailable, "the server cannot write to its disk and refuses changes: make room there"),
+    "OOM": (StoreUnavailable, "the server's memory is full: raise maxmemory or delete what is not needed"),
+    "CLUSTERDOWN": (StoreUnavailable, "a part of the cluster is missing: try again when it is complete"),
+    "TRYAGAIN": (StoreUnavailable, "the cluster is moving this key: try again"),
+    "NOREPLICAS": (StoreUnavailable, "too few replicas are connected: try again when they are back"),
+    "BUSY": (StoreUnavailable, "a script has been running on the server for too long: see SCRIPT KILL"),
+    "UNKILLABLE": (StoreUnavailable, "a script has been running on the server for too long"),
+    "MOVED": (StoreProtocolError, "this is a node of a Redis Cluster, which this store does not support yet"),
+    "ASK": (StoreProtocolError, "this is a node of a Redis Cluster, which this store does not support yet"),
+    "CROSSSLOT": (StoreProtocolError, "this is a Redis Cluster, which this store does not support yet"),
+    "WRONGTYPE": (StoreProtocolError, "something else uses a key of ours: choose another namespace"),
+}
+_CODE: Final = re.compile(rf"\b({'|'.join(_CODES)})\b")
+# What servers say of a missing permission from within a script; Redis 6, 7.0 and later each in their own way.
+_DENIED: Final = re.compile(r"ACL failure in script|has no permissions to|user executing the script can't")
+_UNKNOWN_COMMAND: Final = "the server does not know a command that locksmith needs: use Redis 6 or later"
+
+
+def translate(error: BaseException) -> StoreError:
+    """The StoreError for what the driver raised; the caller raises it `from` the original."""
+    text = redact.text(error)
+    kind, advice = _judge(error, text)
+    return kind(f"Redis: {text.rstrip('. ')}; {advice}.")
+
+
+def _judge(error: BaseException, text: str) -> tuple[type[StoreError], str]:
+    if _DENIED.search(text):
+        return _CODES["NOPERM"]
+    if isinstance(error, driver.TimeoutError):
+        return StoreUnavailable, "what became of the request is unknown; try again, or raise the option timeout"
+    if isinstance(error, driver.ResponseError) and (code := _CODE.search(text)):
+        return _CODES[code[0]]
+    for kind, verdict in _KINDS:
+        if isinstance(error, kind):
+            return verdict
+    if "certificate" in text.lower():
+        return StoreAuthError, "correct the TLS options of the URL (ssl_ca_certs, ssl_certfile, ssl_keyfile)"
+    if "SSL" in text and "EOF" not in text:
+        return StoreProtocolError, "use rediss:// for a server that speaks TLS and redis:// for one that does not"
+    if isinstance(error, driver.ConnectionError | OSError):
+        return StoreUnavailable, "check that the server runs and can be reached, and try again"
+    if "unknown command" in text.lower():
+        return StoreProtocolError, _UNKNOWN_COMMAND
+    return StoreProtocolError, "check that URL, server and version belong together"
+
+
+_KINDS: Final[tuple[tuple[type[driver.RedisError], tuple[type[StoreError], str]], ...]] = (
+    (driver.AuthenticationError, _CODES["WRONGPASS"]),
+    (driver.AuthorizationError, _CODES["NOPERM"]),
+    (driver.NoPermissionError, _CODES["NOPERM"]),
+    (driver.BusyLoadingError, _CODES["LOADING"]),
+    (driver.ReadOnlyError, _CODES["READONLY"]),
+    (driver.OutOfMemoryError, _CODES["OOM"]),
+    (driver.ClusterDownError, _CODES["CLUSTERDOWN"]),
+    (driver.AskError, _CODES["MOVED"]),
+)

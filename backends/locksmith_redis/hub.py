@@ -1,0 +1,241 @@
+"""The waiter hub, blocking: one subscribed connection per client, read by whichever of its threads waits first.
+
+The first waiting thread (the leader) sleeps on the socket and on a pipe, and hands the news to the inboxes of the
+others (the followers), who sleep on those. When it leaves it wakes one follower, who leads from then on. There is no
+thread of ours: after a fork there is nothing half-alive, and a hand-off costs no extra switch. The pattern is
+Leader/Followers (Schmidt et al., Pattern-Oriented Software Architecture 2, 2000).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from redis import exceptions as driver
+
+from locksmith.errors import ClientClosed, StoreError
+from locksmith.store import Inbox, Ticket
+from locksmith_redis.link import keep_for_ever
+from locksmith_redis.pushes import Pushes
+from locksmith_redis.scripts import Keys, request
+from locksmith_redis.url import Server
+from locksmith_redis.waiters import PAUSES, Recheck, Waiters
+
+_CHUNK = 65_536
+
+
+class Hub:
+    """Pushes to the threads of one client."""
+
+    def __init__(self, server: Server, keys: Keys, recheck: Recheck) -> None:
+        self._server = server
+        self._recheck = recheck
+        self.waiters = Waiters(keys)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._connection: Any = None
+        self._pushes = Pushes()
+        self._leader: int | None = None
+        self._followers: dict[int, Inbox] = {}
+        self._pipe = _pipe()
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether we are subscribed, as far as we know."""
+        return self._connection is not None
+
+    async def start(self) -> None:
+        """Subscribe, unless we are; returns when the server has confirmed it. Raises the driver's errors."""
+        with self._starting:
+            if self._connection is not None:
+                return
+            if self._closed:
+                raise ClientClosed("this store was closed: connect again")
+            self._connection = self._subscribe()
+        self._interrupt()  # a leader that pauses can go on
+        if tickets := self.waiters.tickets():
+            # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
+            with suppress(StoreError):
+                await self._recheck(tickets)
+
+    async def wait(self, ticket: Ticket, timeout: float | None) -> None:
+        """See Store.wait."""
+        inbox = ticket.inbox
+        with self._lock:
+            leads = self._leader is None
+            if leads:
+                self._leader = threading.get_ident()
+            else:
+                self._followers[id(inbox)] = inbox
+        try:
+            if leads:
+                await self._lead(inbox, timeout)
+            elif inbox.peek() is None:
+                await inbox.wait(timeout)
+        finally:
+            self._step_down(inbox, leads)
+
+    def _step_down(self, inbox: Inbox, led: bool) -> None:
+        with self._lock:
+            self._followers.pop(id(inbox), None)
+            if led:
+                self._leader = None
+            # Whoever leaves sees to it that somebody leads: the follower chosen may have been just about to leave.
+            heir = next(iter(self._followers.values()), None) if self._leader is None else None
+        if heir is not None:
+            heir.wake()
+        elif led and self._closed:
+            self._drop(self._connection)
+
+    async def _lead(self, inbox: Inbox, timeout: float | None) -> None:
+        until = None if timeout is None else time.monotonic() + timeout
+        failures = 0
+        inbox.wakers.append(self._interrupt)
+        try:
+            while inbox.peek() is None and not self._closed:
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                connection = self._connection
+                if connection is not None:
+                    failures = 0
+                    self._listen(connection, left)
+                else:
+                    # At growing intervals, so that nothing spins while the server is down.
+                    pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                    if self._sleep(None, pause if left is None else min(pause, left)):
+                        continue
+                    failures += 1
+                    with suppress(driver.RedisError, OSError, StoreError):
+                        await self.start()
+        finally:
+            inbox.wakers.remove(self._interrupt)
+
+    def _listen(self, connection: Any, left: float | None) -> None:
+        """Sleep until something arrives or somebody interrupts, and hand out what arrived."""
+        try:
+            sock = connection._sock
+            # TLS may hold bytes that the socket does not show.
+            if getattr(sock, "pending", int)() or self._sleep(sock, left) == "data":
+                data = _receive(sock)
+                if data is not None:
+                    self._hand_out(data)
+        except (OSError, ValueError, driver.RedisError):
+            self._drop(connection)
+
+    def _hand_out(self, data: bytes) -> None:
+        for message in self._pushes.feed(data):
+            self.waiters.hear(message)
+
+    def _sleep(self, sock: Any, left: float | None) -> str | None:
+        """Sleep on the pipe and the socket; says which one woke us."""
+        end = self._pipe[0]
+        poller = select.poll()  # looked up now: gevent's patching replaces it
+        poller.register(end, select.POLLIN)
+        if sock is not None:
+            poller.register(sock, select.POLLIN)
+        found = poller.poll(None if left is None else max(0, left * 1000))
+        if not found:
+            return None
+        if any(number == end for number, _ in found):
+            with suppress(BlockingIOError):
+                os.read(end, 4096)
+            return "interrupt" if len(found) == 1 else "data"
+        return "data"
+
+    def _interrupt(self) -> None:
+        """Make the leader look at the world again. From any thread."""
+        if self._leader != threading.get_ident():
+            with suppress(OSError):  # full: it is about to wake up anyway
+                os.write(self._pipe[1], b"!")
+
+    def _subscribe(self) -> Any:
+        connection = self._server.connection()
+        try:
+            connection.connect()
+            sock = connection._sock
+            sock.settimeout(self._server.timeout)
+            connection.send_packed_command((request(b"SUBSCRIBE", self.waiters.channel),), False)
+            self._pushes = Pushes()
+            confirmed = False
+            while not confirmed:
+                data = sock.recv(_CHUNK)
+                if not data:
+                    raise driver.ConnectionError("the server closed the connection")
+                for message in self._pushes.feed(data):
+                    confirmed = confirmed or message[0] == b"subscribe"
+                    self.waiters.hear(message)
+            sock.settimeout(0)  # from here on we read only what is there
+        except TimeoutError as error:
+            connection.disconnect()
+            raise driver.TimeoutError("the subscription was not confirmed in time") from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _drop(self, connection: Any) -> None:
+        if connection is not None:
+            if self._connection is connection:
+                self._connection = None
+            with suppress(Exception):
+                connection.disconnect()
+
+    async def close(self) -> None:
+        """Unsubscribe by closing; a leader still waiting closes it when it leaves."""
+        self._closed = True
+        with self._lock:
+            leaderless = self._leader is None
+        if leaderless:
+            self._drop(self._connection)
+        else:
+            self._interrupt()
+
+    def after_fork(self) -> None:
+        """See Store.after_fork."""
+        keep_for_ever(self._connection)
+        closed = self._closed
+        self.waiters.reset()
+        self._fresh()
+        self._closed = closed
+
+
+class _Pipe(tuple[int, int]):
+    """Two ends that are closed with the last reference: a leader may still sleep on them when the hub is closed."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        for end in self:
+            with suppress(OSError):
+                os.close(end)
+
+
+def _pipe() -> _Pipe:
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return _Pipe(ends)
+
+
+def _receive(sock: Any) -> bytes | None:
+    """What has arrived; None where it was nothing we can use yet. Raises OSError at the end of the stream."""
+    try:
+        data: bytes = sock.recv(_CHUNK)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError as error:
+        if type(error).__name__ == "SSLWantReadError":
+            return None
+        raise
+    if not data:
+        raise ConnectionResetError("the server closed the connection")
+    return data

@@ -1,0 +1,135 @@
+"""The waiter hub, asyncio: one subscribed connection per client, read by one task."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from redis import exceptions as driver
+
+from locksmith.errors import ClientClosed, StoreError
+from locksmith.store import Ticket
+from locksmith_redis.link import keep_for_ever
+from locksmith_redis.link_async import abandon
+from locksmith_redis.scripts import Keys, request
+from locksmith_redis.url import Server
+from locksmith_redis.waiters import PAUSES, Recheck, Waiters
+
+
+class AsyncHub:
+    """Pushes to the tasks of one client. Connection and task belong to the loop that opened them."""
+
+    def __init__(self, server: Server, keys: Keys, recheck: Recheck) -> None:
+        self._server = server
+        self._recheck = recheck
+        self.waiters = Waiters(keys)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = asyncio.Lock()
+        self._connection: Any = None
+        # A strong reference: the loop has only a weak one.
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether we are subscribed, as far as we know, on the loop that runs now."""
+        return self._connection is not None and self._loop is asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Subscribe, unless we are; returns when the server has confirmed it. Raises the driver's errors."""
+        self._settle_here()
+        async with self._starting:
+            if self._connection is not None:
+                return
+            if self._closed:
+                raise ClientClosed("this store was closed: connect again")
+            self._connection = await self._subscribe()
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.get_running_loop().create_task(self._read(), name="locksmith-redis-pushes")
+        if tickets := self.waiters.tickets():
+            # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
+            with suppress(StoreError):
+                await self._recheck(tickets)
+
+    async def wait(self, ticket: Ticket, timeout: float | None) -> None:
+        """See Store.wait: the reader task wakes the inbox."""
+        if ticket.inbox.peek() is None:
+            await ticket.inbox.wait(timeout)
+
+    def _settle_here(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._connection is not None:
+            abandon(self._connection)
+        self._fresh_on(loop)
+
+    def _fresh_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        closed = self._closed
+        self._fresh()
+        self._closed = closed
+        self._loop = loop
+
+    async def _subscribe(self) -> Any:
+        connection = self._server.connection()
+        try:
+            await connection.connect()
+            await connection.send_packed_command(request(b"SUBSCRIBE", self.waiters.channel), False)
+            while (message := await connection.read_response(True))[0] != b"subscribe":
+                self.waiters.hear(message)
+            # Silence is normal from here on; a dead peer is found by TCP keepalive, and made up for by beats.
+            connection.socket_timeout = None
+        except BaseException:
+            await _end(connection)
+            raise
+        return connection
+
+    async def _read(self) -> None:
+        failures = 0
+        while not self._closed:
+            connection = self._connection
+            try:
+                if connection is None:
+                    await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+                    failures += 1
+                    if not self.waiters.tickets():
+                        return  # nobody waits: who queues next subscribes
+                    await self.start()
+                else:
+                    failures = 0
+                    self.waiters.hear(await connection.read_response(True))
+            except (driver.RedisError, OSError, StoreError, ClientClosed):
+                if connection is not None:
+                    self._connection = None
+                    await _end(connection)
+
+    async def close(self) -> None:
+        """End the task and the connection."""
+        self._closed = True
+        self._settle_here()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await reader
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                await connection.disconnect()
+
+    def after_fork(self) -> None:
+        """See Store.after_fork."""
+        keep_for_ever((self._connection, self._reader))
+        closed = self._closed
+        self.waiters.reset()
+        self._fresh()
+        self._closed = closed
+
+
+async def _end(connection: Any) -> None:
+    with suppress(Exception):
+        await connection.disconnect(nowait=True)

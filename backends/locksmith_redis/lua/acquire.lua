@@ -1,0 +1,90 @@
+-- Take permits, or a place in line.
+-- KEYS: state more line held.  ARGV: owner, ttl, rest (see terms), and for a place in line: waiter_ttl " " channel.
+-- Reply: a token; nil: refused; {number, head_ends}: a place in line; {-1, limit}: in use with another limit.
+--
+-- First the case that matters: a free exclusive lock, one string read and one written, before any function is made.
+local state = redis.call('GET', KEYS[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local kind = string.byte(ARGV[3])
+if kind ~= 83 then -- not "S": one permit of one
+  local token
+  if not state then
+    token = now
+  else
+    local form = string.byte(state)
+    if form == 70 then -- "F"
+      token = math.max(tonumber(string.sub(state, 2, 17)) + 1, now)
+    elseif form == 72 then -- "H"
+      if tonumber(string.sub(state, 50, 65)) > now then
+        if string.sub(state, 18, 49) == ARGV[1] then
+          token = tonumber(string.sub(state, 2, 17)) -- its reply was lost: the same grant, armed anew
+        elseif ARGV[4] == '' then
+          return false
+        end
+      elseif string.byte(state, 66) == 76 then -- "L": it has ended, and leaves no lock_delay
+        token = math.max(tonumber(string.sub(state, 2, 17)) + 1, now)
+      end
+    end
+  end
+  if token then
+    local ends = now + ARGV[2]
+    redis.call('SET', KEYS[1], string.format('H%016.0f%s%016.0f%s', token, ARGV[1], ends, ARGV[3]),
+      'PX', math.ceil(ARGV[2] / 1000) + 86400000)
+    return token
+  end
+elseif state and string.byte(state) == 72 and tonumber(string.sub(state, 50, 65)) > now then
+  return { -1, 1 }
+end
+--#include general.lua
+local owner, ttl = ARGV[1], tonumber(ARGV[2])
+local permits, limit, delay, name, info = terms(ARGV[3])
+local n = open(1, now)
+if name ~= '' then n.name = name end
+settle(n)
+local place = redis.call('ZSCORE', n.line, owner)
+if place and string.byte(place) == 45 then -- "-": a tombstone
+  save(n)
+  return false
+end
+local record = redis.call('HGET', n.more, 'h' .. owner)
+if record then
+  local token = cmsgpack.unpack(record)
+  redis.call('ZADD', n.held, now + ttl, owner)
+  reach(n, now + ttl)
+  save(n)
+  return token
+end
+local wait, channel = string.match(ARGV[4], '^(%d+) (.*)$')
+if place then
+  local _, _, _, kept = cmsgpack.unpack(redis.call('HGET', n.more, 'w' .. owner))
+  hear(n, owner, kept)
+  save(n)
+  return { tonumber(place), head_ends(n, owner) }
+end
+if n.used <= 0 and not n.head then
+  n.limit = limit
+elseif n.limit ~= limit then
+  save(n)
+  return { -1, n.limit }
+end
+if not n.head and n.closed <= now and n.used + permits <= n.limit then
+  local token = hold(n, owner, now + ttl, 0, permits, delay, info)
+  save(n)
+  return token
+end
+if not wait then
+  save(n)
+  return false
+end
+n.seq = math.max(n.seq + 1, now)
+redis.call('ZADD', n.line, n.seq, owner)
+wait = tonumber(wait)
+redis.call('HSET', n.more, 'w' .. owner, cmsgpack.pack(now + wait, permits, delay, wait, channel, info))
+reach(n, now + wait)
+if not n.head then
+  n.head = owner
+  arm(n, n.line) -- the key may be new
+end
+save(n)
+return { n.seq, head_ends(n, owner) }

@@ -1,0 +1,90 @@
+"""What people ask of the store: who holds and waits, which names are in use, take it away from them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from locksmith import names
+from locksmith.store import Finding, HolderView, Inspection, Page, WaiterView
+from locksmith_redis.base import Asking
+from locksmith_redis.diagnose import diagnose
+from locksmith_redis.scripts import EVICT, INSPECT, LIVE, word
+
+_SCANNED: Final = b"500"
+_ROUNDS: Final = 20
+"""Scans of one page: a server with millions of other keys is asked a little at a time."""
+# What is written the same in every key whose name begins with it; longer names have 64 characters before their hash.
+_LITERAL: Final = re.compile(r"[A-Za-z0-9_-]{0,60}")
+
+
+class People(Asking):
+    """Inspection and intervention."""
+
+    async def inspect(self, name: str) -> Inspection:
+        """See Store.inspect."""
+        key = names.encode(name)
+        limit, token, closed, _, holders, waiters = (await self._ask(INSPECT, self._keys.counted(key))).reply
+        return Inspection(
+            name,
+            limit or None,
+            token,
+            [_holder(*holders[at : at + 6]) for at in range(0, len(holders), 6)],
+            [_waiter(*waiters[at : at + 4]) for at in range(0, len(waiters), 4)],
+            closed / 1e6,
+        )
+
+    async def names(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.names. A name that comes or goes while this walks may be missed, or listed on two pages."""
+        literal = _LITERAL.match(prefix)
+        pattern = self._keys.lock(literal[0].encode() if literal else b"") + b"*"
+        cursor = after.encode() if after else b"0"
+        found: dict[str, None] = {}
+        for _ in range(_ROUNDS):
+            cursor, keys = await self._command(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCANNED)
+            found |= dict.fromkeys(await self._live(keys))
+            if cursor == b"0" or found:
+                break
+        wanted = [name for name in found if name.startswith(prefix)]
+        return Page(wanted, None if cursor == b"0" else cursor.decode())
+
+    async def evict(self, name: str, token: int) -> bool:
+        """See Store.evict. "Nobody has it" by a second request means that the first, unanswered one evicted them."""
+        tail = self._keys.counted(names.encode(name)) + word(b"%d" % token)
+        reply, _, again = await self._ask(EVICT, tail)
+        return again or reply == 1
+
+    async def diagnose(self) -> list[Finding]:
+        """See Store.diagnose."""
+        return await diagnose(self._command)
+
+    async def _live(self, states: list[bytes]) -> list[str]:
+        start = len(self._keys.lock(b""))
+        keys = [state[start:-1].decode("ascii", "replace") for state in states]
+        live: list[str] = []
+        for some in _batches(keys, 200):
+            places = [place for key in some for place in self._keys.each(key)]
+            reply = (await self._ask_words(LIVE, b"%d" % len(places), *places)).reply
+            live += [_name(key, stored) for key, stored in zip(some, reply, strict=True) if stored is not None]
+        return live
+
+
+def _batches(keys: list[str], size: int) -> list[list[str]]:
+    return [keys[at : at + size] for at in range(0, len(keys), size)]
+
+
+def _name(key: str, stored: bytes) -> str:
+    decoded = names.decode(key)
+    return stored.decode("utf-8", "surrogatepass") if decoded is None else decoded
+
+
+def _holder(owner: bytes, token: int, permits: int, since: int, ends: int, info: bytes) -> HolderView:
+    return HolderView(owner.decode(), token, permits, since / 1e6, ends / 1e6, _text(info))
+
+
+def _waiter(owner: bytes, permits: int, since: int, info: bytes) -> WaiterView:
+    return WaiterView(owner.decode(), permits, since / 1e6, _text(info))
+
+
+def _text(raw: Any) -> str:
+    return str(raw, "utf-8", "replace")

@@ -1,0 +1,234 @@
+"""RedisStore: claims on a Redis server. See docs/stores/redis.md for what is promised and under which assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+from redis import exceptions as driver
+
+from locksmith import names
+from locksmith.errors import InvalidTTL, SettingsConflict, StoreError, StoreUnavailable
+from locksmith.runtime import Runtime
+from locksmith.store import Claim, Gone, Grant, Guarantee, Held, Inbox, Lost, Ticket, Unknown, Waiting, Word
+from locksmith_redis import url as urls
+from locksmith_redis.cells import Cells
+from locksmith_redis.errors import translate
+from locksmith_redis.link import Answer
+from locksmith_redis.people import People
+from locksmith_redis.scripts import ABANDON, ACQUIRE, BEAT, RELEASE, Keys, word
+
+CHUNK: Final = 200
+"""Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
+TOMBSTONE: Final = 60_000_000
+"""Microseconds an abandoned owner is refused: longer than a stalled request lives."""
+MAX_TTL: Final = 3_000_000_000.0
+"""Seconds; the scripts' numbers are exact for as long as that."""
+
+
+class RedisStore(Cells, People):
+    """Claims in scripts: each verb is one request. Time is the server's, so its clock must not jump forward."""
+
+    guarantees = (
+        Guarantee.FENCED
+        | Guarantee.FIFO
+        | Guarantee.PUSH
+        | Guarantee.CLOCK
+        | Guarantee.EXACT_TTL
+        | Guarantee.LOCK_DELAY
+        | Guarantee.SHARED
+        | Guarantee.CELLS
+    )
+
+    def __init__(self, server: urls.Server, runtime: Runtime, namespace: str) -> None:
+        self.runtime = runtime
+        self.namespace = namespace
+        self._server = server
+        self._keys = Keys(names.encode(namespace) if namespace else "")
+        now = runtime.clock.now
+        # The two colours of connection are loaded one at a time: a blocking program does not import asyncio for this.
+        if runtime.is_async:
+            from locksmith_redis.hub_async import AsyncHub
+            from locksmith_redis.link_async import AsyncLink
+
+            self._link: Any = AsyncLink(server, now)
+            self._hub: Any = AsyncHub(server, self._keys, self._recheck)
+        else:
+            from locksmith_redis.hub import Hub
+            from locksmith_redis.link import Link
+
+            self._link = Link(server, now)
+            self._hub = Hub(server, self._keys, self._recheck)
+
+    @classmethod
+    def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
+        """See Store.from_url."""
+        return cls(urls.from_url(url, asynchronous=runtime.is_async), runtime, namespace)
+
+    @classmethod
+    def from_client(cls, client: object, *, runtime: Runtime, namespace: str) -> Self:
+        """See Store.from_client. Connections of our own are made with the settings of the client's pool."""
+        return cls(urls.from_client(client, asynchronous=runtime.is_async), runtime, namespace)
+
+    @property
+    def address(self) -> str:
+        """See Store.address."""
+        return self._server.address
+
+    # Claims.
+
+    async def acquire(self, claim: Claim, *, queue: bool) -> Grant | Ticket | None:
+        """See Store.acquire."""
+        hub = self._hub
+        if not queue:
+            return await self._acquire(claim, b"$0\r\n\r\n")
+        if not hub.ready:
+            # Before the first place in line of this client: whoever gets the name at once needs no subscription.
+            reply = await self._acquire(claim, b"$0\r\n\r\n")
+            if reply is not None:
+                return reply
+            await self._start_hub()
+        # Known before the request is sent: the push may be faster than the reply.
+        hub.waiters.expect(claim.owner)
+        try:
+            where = word(b"%d %b" % (claim.waiter_ttl * 1e6, hub.waiters.channel))
+            reply = await self._acquire(claim, where)
+        except BaseException:
+            hub.waiters.forget(claim.owner)
+            raise
+        if isinstance(reply, Ticket):
+            hub.waiters.bind(reply)
+        else:
+            hub.waiters.forget(claim.owner)
+        return reply
+
+    async def _acquire(self, claim: Claim, where: bytes) -> Grant | Ticket | None:
+        ttl = b"%d" % (claim.ttl * 1e6)
+        terms = _terms(claim)
+        tail = b"%b$32\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+            self._keys.counted(claim.key),
+            claim.owner.encode(),
+            len(ttl),
+            ttl,
+            len(terms),
+            terms,
+            where,
+        )
+        reply, since, _ = await self._ask(ACQUIRE, tail)
+        if reply.__class__ is int:
+            return Grant(claim, reply, claim.ttl, since)
+        if reply is None:
+            return None
+        number, value = reply
+        if number == -1:
+            raise SettingsConflict(
+                f"{claim.name!r} is in use with limit {value}, not {claim.limit}: agree on one, or wait"
+            )
+        head = value / 1e6 if value >= 0 else None
+        return Ticket(claim, number, since, Inbox(self.runtime.event()), head)
+
+    async def wait(self, ticket: Ticket, timeout: float | None) -> None:
+        """See Store.wait."""
+        if ticket.inbox.peek() is None:
+            await self._hub.wait(ticket, timeout)
+
+    def leave(self, ticket: Ticket) -> None:
+        """See Store.leave."""
+        self._hub.waiters.leave(ticket)
+
+    async def beat(self, grants: Sequence[Grant], tickets: Sequence[Ticket], *, within: float) -> list[Word]:
+        """See Store.beat: one script per 200 names, all of them in one write."""
+        items: list[Grant | Ticket] = [*grants, *tickets]
+        chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
+        until = self.runtime.clock.now() + within
+        answers = await self._ask_all([self._chunk(chunk) for chunk in chunks], within)
+        again = [at for at, answer in enumerate(answers) if isinstance(answer, driver.NoScriptError)]
+        if again:
+            left = max(0.001, until - self.runtime.clock.now())
+            payloads = [self._chunk(chunks[at], source=True) for at in again]
+            for at, answer in zip(again, await self._ask_all(payloads, left), strict=True):
+                answers[at] = answer
+        words: list[Word] = []
+        for chunk, answer in zip(chunks, answers, strict=True):
+            words.extend(_words(chunk, answer))
+        return words
+
+    def _chunk(self, items: Sequence[Grant | Ticket], *, source: bool = False) -> bytes:
+        grants = sum(isinstance(item, Grant) for item in items)
+        parts = [word(b"%d" % (4 * len(items)))]
+        parts += [self._keys.of_name(item.claim.key) for item in items]
+        parts.append(word(b"%d" % grants))
+        for item in items:
+            claim = item.claim
+            number, ttl = (item.token, claim.ttl) if isinstance(item, Grant) else (item.number, claim.waiter_ttl)
+            parts += [word(claim.owner.encode()), word(b"%d" % number), word(b"%d" % (ttl * 1e6))]
+        return BEAT.head(2 + 7 * len(items), source=source) + b"".join(parts)
+
+    async def _recheck(self, tickets: list[Ticket]) -> None:
+        for ticket, news in zip(tickets, await self.beat([], tickets, within=self._server.timeout), strict=True):
+            if isinstance(news, Grant | Gone):
+                ticket.inbox.deliver(news)
+
+    async def release(self, grant: Grant) -> bool:
+        """See Store.release. "Not known" by a second request means that the first, unanswered one released it."""
+        claim = grant.claim
+        tail = b"%b$48\r\n%016d%b\r\n" % (self._keys.counted(claim.key), grant.token, claim.owner.encode())
+        reply, _, again = await self._ask(RELEASE, tail)
+        return again or reply == 1
+
+    async def abandon(self, claim: Claim, *, tombstone: bool) -> None:
+        """See Store.abandon."""
+        self._hub.waiters.forget(claim.owner)
+        until = word(b"%d" % (TOMBSTONE if tombstone else 0))
+        await self._ask(ABANDON, self._keys.counted(claim.key) + word(claim.owner.encode()) + until)
+
+    # Life.
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._hub.close()
+        await self._link.close()
+
+    def after_fork(self) -> None:
+        """See Store.after_fork."""
+        self._link.after_fork()
+        self._hub.after_fork()
+
+
+def _terms(claim: Claim) -> bytes:
+    """The terms of a claim as the scripts keep them; L, D: one permit of one, without or with lock_delay; S: others."""
+    if claim.ttl > MAX_TTL or claim.lock_delay > MAX_TTL:
+        raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {max(claim.ttl, claim.lock_delay)}")
+    # A key that ends in a hash does not say its name; it is kept for listings.
+    name = claim.name.encode("utf-8", "surrogatepass") if "~~" in claim.key else b""
+    info = claim.info.encode("utf-8", "surrogatepass")
+    kind = b"S" if claim.limit != 1 else b"D" if claim.lock_delay else b"L"
+    numbers = (kind, claim.permits, claim.limit, claim.lock_delay * 1e6, len(name), name, info)
+    return b"%b%d %d %d %d %b%b" % numbers
+
+
+def _words(items: Sequence[Grant | Ticket], answer: Answer | Exception) -> list[Word]:
+    if isinstance(answer, Exception):
+        return [Unknown(_unavailable(answer))] * len(items)
+    reply, since = answer.reply, answer.since
+    return [_word(item, reply[2 * at], reply[2 * at + 1], since) for at, item in enumerate(items)]
+
+
+def _word(item: Grant | Ticket, kind: int, value: Any, since: float) -> Word:
+    if kind == -1:
+        return Unknown(_unavailable(driver.ResponseError(value.decode("utf-8", "replace"))))
+    if isinstance(item, Grant):
+        return Held(item.claim.ttl, since) if kind else Lost()
+    if kind == 0:
+        return Gone()
+    if kind == 1:
+        return Waiting(since, value / 1e6 if value >= 0 else None)
+    return Grant(item.claim, value, item.claim.waiter_ttl, item.word_at, confirmed=False)
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    told: StoreError = translate(error)
+    if not isinstance(told, StoreUnavailable):
+        told = StoreUnavailable(str(told))
+    told.__cause__ = error
+    return told

@@ -1,0 +1,88 @@
+"""Who of this client waits for what, and what a push means to them: shared by both hubs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from locksmith.store import Grant, Ticket
+from locksmith_redis.pushes import Item
+from locksmith_redis.scripts import Keys
+
+PAUSES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""Seconds between attempts to subscribe again; the last one repeats."""
+
+Recheck = Callable[[list[Ticket]], Awaitable[None]]
+"""Asks the store about these tickets at once, and delivers what it says."""
+
+
+class _Waiter:
+    """One expected or standing place in line."""
+
+    __slots__ = ("early", "ticket")
+
+    def __init__(self) -> None:
+        self.ticket: Ticket | None = None
+        self.early: tuple[int, int] | None = None
+
+
+class Waiters:
+    """The tickets of one client by owner. Dictionary operations are atomic, so threads need no lock here."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, on a channel that no other process hears."""
+        self.channel = self._keys.channel(os.urandom(8).hex().encode())
+        self._waiters: dict[str, _Waiter] = {}
+
+    def expect(self, owner: str) -> None:
+        """A push may arrive before the reply that says under which number: keep it until `bind`."""
+        self._waiters[owner] = _Waiter()
+
+    def bind(self, ticket: Ticket) -> None:
+        """This is the expected ticket."""
+        waiter = self._waiters.setdefault(ticket.claim.owner, _Waiter())
+        waiter.ticket = ticket
+        if waiter.early is not None:
+            self._deliver(ticket, *waiter.early)
+
+    def forget(self, owner: str) -> None:
+        """Nobody waits any more."""
+        self._waiters.pop(owner, None)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for this ticket any more; its owner may have a newer one."""
+        waiter = self._waiters.get(ticket.claim.owner)
+        if waiter is not None and waiter.ticket is ticket:
+            self.forget(ticket.claim.owner)
+
+    def tickets(self) -> list[Ticket]:
+        """The tickets without news."""
+        return [
+            w.ticket for w in list(self._waiters.values()) if w.ticket is not None and w.ticket.inbox.peek() is None
+        ]
+
+    def hear(self, message: list[Item]) -> None:
+        """A message of our channel: owner, ticket number, token."""
+        if message[0] != b"message" or not isinstance(message[-1], bytes):
+            return
+        owner, number, token = message[-1].decode("ascii", "replace").split(" ")
+        waiter = self._waiters.get(owner)
+        if waiter is None:
+            return
+        if waiter.ticket is None:
+            waiter.early = int(number), int(token)
+            # The reply may have been bound between the two lines above.
+            if waiter.ticket is None:
+                return
+        self._deliver(waiter.ticket, int(number), int(token))
+
+    def _deliver(self, ticket: Ticket, number: int, token: int) -> None:
+        # A push for an earlier place in line of this owner is not for us: that grant has ended.
+        if number == ticket.number:
+            claim = ticket.claim
+            ticket.inbox.deliver(Grant(claim, token, claim.waiter_ttl, ticket.word_at, confirmed=False))
