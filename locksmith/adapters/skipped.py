@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final, Literal, final
 
 
 @final
-class Skipped:
-    """The type of SKIPPED, the only instance there is: falsy, and itself again after copying and pickling."""
+class Skipped(Enum):
+    """The type of SKIPPED, the only one of its kind: falsy, and itself again after copying and pickling."""
 
-    __slots__ = ()
+    # An enum, because type checkers narrow `int | Skipped` by `is SKIPPED` only for members of one.
+    SKIPPED = "skipped"
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -17,9 +19,8 @@ class Skipped:
     def __repr__(self) -> str:
         return "SKIPPED"
 
-    def __reduce__(self) -> str:
-        return "SKIPPED"
+    __str__ = __repr__
 
 
-SKIPPED: Final = Skipped()
+SKIPPED: Final = Skipped.SKIPPED
 """What a call returns that was skipped, unless `default=` says otherwise. Compare with `is`."""
