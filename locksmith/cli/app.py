@@ -38,6 +38,18 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_HOMES)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        # Here and not in `run`: click has ideas of its own about both, a status of 1 and an empty line.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")  # after the ^C
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _hush()
+            ctx.exit(BROKEN_PIPE)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         home = _HOMES.get(cmd_name)
         if home is None:
@@ -79,9 +91,10 @@ def run(args: Sequence[str] | None = None) -> int:
         else:
             error.show()
         return COULD_NOT
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return INTERRUPTED
     except BrokenPipeError:
+        # What was printed last went into a buffer, and the reader is gone only now.
         _hush()
         return BROKEN_PIPE
 

@@ -19,10 +19,16 @@ _UNLIMITED: Final = 10_000
 """Columns of what is not a terminal: whoever pipes a table wants whole names."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would end the process with status 1, which means "no" here.
+        raise BrokenPipeError
+
+
 def console(stream: TextIO | None = None) -> Console:
     """A console on stdout, or on `stream`: colours on a terminal only, unless NO_COLOR or FORCE_COLOR say otherwise."""
     stream = stream or sys.stdout
-    return Console(
+    return _Console(
         file=stream,
         width=None if stream.isatty() else _UNLIMITED,
         # Names and notes are other people's text: never markup, never emoji, never guessed at.
