@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,8 @@ def run(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     as_json = "--json" in (words[: words.index("--")] if "--" in words else words)
     _never_fail_to_encode()
+    # What the library logs is for programs that set logging up; here it would stand between the lines of a table.
+    logging.getLogger("locksmith").addHandler(logging.NullHandler())
     try:
         status = _locksmith.main(words, prog_name="locksmith", standalone_mode=False)
         sys.stdout.flush()
