@@ -107,7 +107,9 @@ _LEVELS: Final[dict[type[Event], int]] = {
 
 
 def log(event: Event) -> None:
-    """The hook that is always there: one line by the standard logger "locksmith", at DEBUG for the ordinary."""
+    """One line by the standard logger "locksmith". What somebody should know of is always logged; to have every
+    acquisition in the log (at DEBUG) pass this function as a hook.
+    """
     level = _LEVELS.get(type(event), logging.DEBUG)
     if logger.isEnabledFor(level):
         logger.log(level, "%r", event, extra={"locksmith_event": event})
@@ -115,7 +117,8 @@ def log(event: Event) -> None:
 
 def emit(hooks: Sequence[Hook], event: Event) -> None:
     """Log the event and give it to every hook. What a hook raises is logged; a BaseException passes through."""
-    log(event)
+    if log not in hooks:
+        log(event)
     for hook in hooks:
         try:
             hook(event)

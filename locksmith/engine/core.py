@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +20,7 @@ from locksmith.errors import (
     StoreAuthError,
     StoreUnavailable,
 )
-from locksmith.events import Event, Hook
+from locksmith.events import Hook
 from locksmith.runtime import Background, Runtime, drive
 from locksmith.store import Claim, Gone, Grant, Held, Store, Ticket, Unknown
 
@@ -45,7 +43,8 @@ class Engine:
         self.runtime = runtime
         self.hooks = hooks
         self.heart = heart
-        self.clock = runtime.clock
+        self._now = runtime.clock.now
+        self._context = runtime.context
         self.closed = False
         self._fresh()
         _engines.add(self)
@@ -54,7 +53,9 @@ class Engine:
         self.keeper = Keeper(self.store, self.runtime, self.hooks, ended=self._let_go)
         self._run: Background | None = None
         self._starting = threading.Lock()
-        self._held_here: dict[str, list[Hold]] = {}
+        self._held_here: dict[str, Hold] = {}
+        self._shared_here: dict[str, set[Hold]] = {}
+        self._asking: dict[str, Claim] = {}
 
     async def acquire(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:
         """A hold of the claim, or None where `wait` seconds (None: no bound; 0: one try) ended first.
@@ -62,23 +63,24 @@ class Engine:
         Every way out but the first leaves nothing on the store: at once where it can be asked, else as soon as it can.
         Raises SelfDeadlock, SettingsConflict, StoreError, ClientClosed.
         """
-        if self.closed:
-            raise ClientClosed("this client was closed: connect again")
-        began = self.clock.now()
+        # Noted before the look at `closed`: whoever closes either is seen here, or sees this claim and undoes it.
+        self._asking[claim.owner] = claim
         try:
-            grant = await self._get_grant(claim, began, wait)
-            if grant is not None:
-                return self._begin(grant, began, max_hold)
-            self._emit(lambda: events.GaveUp(claim.name, claim.owner, self.clock.now() - began))
-            return None
+            if self.closed:
+                raise ClientClosed("this client was closed: connect again")
+            began = self._now()
+            reply = await self.store.acquire(claim, queue=wait is None or wait > 0)
+            if isinstance(reply, Ticket):
+                reply = await self._wait_in_line(reply, began, wait)
+            if reply is None:
+                self._emit_gave_up(claim, began)
+                return None
+            return self._begin(reply, began, max_hold)
         except _REFUSED:
             raise
-        except StoreUnavailable:
-            # Not undone here: the store cannot be asked now, and the caller has waited long enough for it.
-            self._owe(claim)
-            raise
-        except GeneratorExit:
-            # A coroutine that is thrown away may not await any more.
+        except (StoreUnavailable, GeneratorExit):
+            # Not undone here: the store cannot be asked now, and the caller has waited long enough for it; and a
+            # coroutine that is thrown away may not await any more.
             self._owe(claim)
             raise
         except BaseException:
@@ -86,6 +88,8 @@ class Engine:
                 self._let_go(hold)
             await self._undo(claim, tombstone=True)
             raise
+        finally:
+            del self._asking[claim.owner]
 
     async def release(self, hold: Hold) -> bool:
         """Give a hold back: True; False where it was released before.
@@ -93,26 +97,14 @@ class Engine:
         Raises LeaseLost where it was lost, StoreError where the outcome is unknown: then it is not renewed any more,
         the keeper goes on trying to give it back, and the caller may call this again.
         """
-        if hold.state is State.RELEASED:
+        if hold.held and hold.keeper is self.keeper:
+            if not self.keeper.drop(hold):
+                return False  # another thread gives it back at this moment
+            # From here on nothing renews it, whatever becomes of the request.
+            hold.state = State.RELEASING
+            self._let_go(hold)
+        elif not self._to_be_released_again(hold):
             return False
-        if hold.state is State.INHERITED or hold.pid != os.getpid():
-            hold.state = State.INHERITED
-            raise hold.loss()
-        if hold.state is not State.RELEASING:
-            if not hold.held:
-                if self.keeper.drop(hold):
-                    self.keeper.announce(hold)
-                    self._owe(hold.grant.claim)
-                raise hold.loss()
-            if self.keeper.drop(hold):
-                # From here on nothing renews it, whatever becomes of the request.
-                hold.state = State.RELEASING
-                self._let_go(hold)
-                return await self._give_back(hold)
-        # Another thread gives it back at this moment, unless a try failed before.
-        return await self._give_back(hold) if hold.release_unknown else False
-
-    async def _give_back(self, hold: Hold) -> bool:
         grant = hold.grant
         try:
             known = await self.store.release(grant)
@@ -132,10 +124,21 @@ class Engine:
         hold.state = State.RELEASED
         if hold.lost_event is not None:
             hold.lost_event.set()
-        self._emit(
-            lambda: events.Released(grant.claim.name, grant.claim.owner, grant.token, hold.now() - hold.acquired_at)
-        )
+        if self.hooks:
+            held_for = self._now() - hold.acquired_at
+            events.emit(self.hooks, events.Released(grant.claim.name, grant.claim.owner, grant.token, held_for))
         return True
+
+    def _to_be_released_again(self, hold: Hold) -> bool:
+        """Whether an earlier try to give this back had an unknown outcome. Raises LeaseLost for what was lost."""
+        if hold.keeper is not self.keeper:
+            hold.state = State.INHERITED
+        if hold.state in (State.RELEASED, State.RELEASING):
+            return hold.state is State.RELEASING and hold.release_unknown
+        if self.keeper.drop(hold):
+            self.keeper.announce(hold)
+            self._owe(hold.grant.claim)
+        raise hold.loss()
 
     async def acquire_strictly(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:
         """As `acquire`, but raises InvalidTTL where the store had to round the ttl up."""
@@ -168,9 +171,12 @@ class Engine:
         if self.closed:
             return
         self.closed = True
-        for ticket in list(self.keeper.tickets.values()):
-            ticket.inbox.deliver(ClientClosed("the client was closed while this waited: connect again"))
-            await self._undo(ticket.claim, tombstone=True)
+        for owner, claim in list(self._asking.items()):
+            if ticket := self.keeper.tickets.get(owner):
+                ticket.inbox.deliver(ClientClosed("the client was closed while this waited: connect again"))
+            # The tombstone also refuses a request that is still under way. What is a hold by now is released below.
+            if owner not in self.keeper.holds:
+                await self._undo(claim, tombstone=True)
         for hold in list(self.keeper.holds.values()):
             try:
                 await self.release(hold)
@@ -194,31 +200,34 @@ class Engine:
 
     # Inside an acquisition.
 
-    async def _get_grant(self, claim: Claim, began: float, wait: float | None) -> Grant | None:
-        queue = wait is None or wait > 0
+    async def _wait_in_line(self, ticket: Ticket, began: float, wait: float | None) -> Grant | None:
+        claim = ticket.claim
         while True:
-            reply = await self.store.acquire(claim, queue=queue)
-            if isinstance(reply, Grant) or reply is None:
-                return reply
             if wait is None:
                 self._refuse_self_deadlock(claim)
-            news = await self._stand_in_line(reply, None if wait is None else began + wait)
+            news = await self._stand_in_line(ticket, None if wait is None else began + wait)
             if news is None:
                 await self._undo(claim, tombstone=False)
                 return None
             if (grant := await self._still_believable(news)) is not None:
                 return grant
-            self._emit(lambda: events.PassedOver(claim.name, claim.owner))
+            if self.hooks:
+                events.emit(self.hooks, events.PassedOver(claim.name, claim.owner))
+            reply = await self.store.acquire(claim, queue=True)
+            if not isinstance(reply, Ticket):
+                return reply
+            ticket = reply
 
     async def _stand_in_line(self, ticket: Ticket, deadline: float | None) -> Grant | Gone | None:
         self.ensure_keeper()
         self.keeper.watch(ticket)
-        self._emit(lambda: events.Queued(ticket.claim.name, ticket.claim.owner))
+        if self.hooks:
+            events.emit(self.hooks, events.Queued(ticket.claim.name, ticket.claim.owner))
         try:
             if self.closed:
                 raise ClientClosed("the client was closed while this waited: connect again")
             while (news := ticket.inbox.peek()) is None:
-                left = None if deadline is None else deadline - self.clock.now()
+                left = None if deadline is None else deadline - self._now()
                 if left is not None and left <= 0:
                     return None
                 await self.store.wait(ticket, left)
@@ -233,7 +242,7 @@ class Engine:
         """A handed-over grant that can be believed in; one that came late is confirmed first. None: queue again."""
         if isinstance(grant, Gone):
             return None
-        if self.clock.now() < believe_until(grant.ttl, grant.since):
+        if self._now() < believe_until(grant.ttl, grant.since):
             return grant
         word = (await self.store.beat([grant], [], within=grant.claim.ttl))[0]
         if isinstance(word, Unknown):
@@ -243,24 +252,32 @@ class Engine:
         return grant._replace(ttl=word.ttl, since=word.since, confirmed=True)
 
     def _begin(self, grant: Grant, began: float, max_hold: float | None) -> Hold:
-        if self.closed:
-            self._owe(grant.claim)
-            raise ClientClosed("the client was closed while this acquired: connect again")
-        hold = Hold(grant, self.clock, self.runtime.context(), max_hold)
         claim = grant.claim
-        self._held_here.setdefault(claim.key, []).append(hold)
-        self.keeper.keep(hold)
+        keeper = self.keeper
+        hold = Hold(grant, self._now, self._context(), max_hold, keeper)
+        if claim.limit == 1:
+            self._held_here[claim.key] = hold
+        else:
+            self._shared_here.setdefault(claim.key, set()).add(hold)
+        keeper.keep(hold)
         if self.heart is not None:
             self.heart.keep(hold)
-        if not self.ensure_keeper():
+        if (self._run is None or not self._run.alive()) and not self.ensure_keeper():
             events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
-        self._emit(lambda: events.Acquired(claim.name, claim.owner, grant.token, self.clock.now() - began))
+        if self.closed and keeper.drop(hold):
+            self._let_go(hold)
+            hold.lose("the client was closed")
+            self._owe(claim)
+            raise ClientClosed("the client was closed while this acquired: connect again")
+        if self.hooks:
+            events.emit(self.hooks, events.Acquired(claim.name, claim.owner, grant.token, self._now() - began))
         return hold
 
     def _refuse_self_deadlock(self, claim: Claim) -> None:
-        here = self.runtime.context()
-        mine = [hold for hold in self._held_here.get(claim.key, ()) if hold.context == here and hold.held]
-        if claim.permits + sum(hold.grant.claim.permits for hold in mine) > claim.limit and mine:
+        here = self._context()
+        candidates = {self._held_here.get(claim.key)} | self._shared_here.get(claim.key, set())
+        mine = [hold for hold in candidates if hold is not None and hold.context == here and hold.held]
+        if mine and claim.permits + sum(hold.grant.claim.permits for hold in mine) > claim.limit:
             raise SelfDeadlock(
                 f"this thread or task holds {claim.name!r} and would wait for itself without bound: "
                 f"locks are not re-entrant; release it first, or give wait= a number"
@@ -285,17 +302,13 @@ class Engine:
         """Forget a hold that the keeper has dropped."""
         if self.heart is not None:
             self.heart.drop(hold)
-        self._forget(hold)
-
-    def _forget(self, hold: Hold) -> None:
         key = hold.grant.claim.key
-        here = self._held_here.get(key)
-        if here is None:
-            return
-        if hold in here:
-            here.remove(hold)
-        if not here:
-            self._held_here.pop(key, None)
+        if self._held_here.get(key) is hold:
+            del self._held_here[key]
+        elif shared := self._shared_here.get(key):
+            shared.discard(hold)
+            if not shared:
+                self._shared_here.pop(key, None)
 
     def ensure_keeper(self) -> bool:
         """Start the keeper unless it runs; False where nothing can be started any more."""
@@ -312,10 +325,9 @@ class Engine:
         if self._run is not None and await self._run.join(JOIN_SECONDS) and self.keeper.debts:
             await self.keeper.pay()
 
-    def _emit(self, make: Callable[[], Event]) -> None:
-        # For what happens in every acquisition: nothing is built unless somebody listens.
-        if self.hooks or events.logger.isEnabledFor(logging.DEBUG):
-            events.emit(self.hooks, make())
+    def _emit_gave_up(self, claim: Claim, began: float) -> None:
+        if self.hooks:
+            events.emit(self.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began))
 
 
 def _in_child() -> None:

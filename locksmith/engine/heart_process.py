@@ -29,7 +29,7 @@ class _Published(Hold):
     __slots__ = ("_slot", "_slots")
 
     def __init__(self, grant: Grant, runtime: Blocking, slots: Any, slot: int) -> None:
-        super().__init__(grant, runtime.clock, None, None)
+        super().__init__(grant, runtime.clock.now, None, None)
         self._slots = slots
         self._slot = slot
 

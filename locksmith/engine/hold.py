@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import enum
 import math
-import os
 from collections.abc import Callable
 from typing import Final
 
 from locksmith.errors import InheritedLease, LeaseLost
-from locksmith.runtime import Clock, Event
+from locksmith.runtime import Event
 from locksmith.store import Grant
 
 DRIFT: Final = 0.01
@@ -30,14 +29,10 @@ class State(enum.Enum):
     """Where an acquisition is in its life. LOST, RELEASED and INHERITED are for good."""
 
     HELD = "held"
-    SUSPECT = "suspect"
     RELEASING = "releasing"
     RELEASED = "released"
     LOST = "lost"
     INHERITED = "inherited"
-
-
-LIVE: Final = frozenset({State.HELD, State.SUSPECT})
 
 
 def believe_until(ttl: float, since: float) -> float:
@@ -54,11 +49,11 @@ class Hold:
         "ends_at",
         "failures",
         "grant",
+        "keeper",
         "lost_event",
         "now",
         "on_lost",
         "on_suspect",
-        "pid",
         "pulse",
         "reason",
         "release_unknown",
@@ -67,42 +62,52 @@ class Hold:
         "valid_until",
     )
 
-    def __init__(self, grant: Grant, clock: Clock, context: object, max_hold: float | None) -> None:
-        self.now: Callable[[], float] = clock.now
+    def __init__(
+        self, grant: Grant, now: Callable[[], float], context: object, max_hold: float | None, keeper: object = None
+    ) -> None:
+        self.now = now
         self.grant = grant
+        self.keeper = keeper
         self.context = context
         self.state = State.HELD
         self.reason = ""
         self.failures = 0
         self.release_unknown = False
-        self.pid = os.getpid()
         self.pulse: Callable[[], float | None] | None = None
         self.lost_event: Event | None = None
         self.on_lost: list[Callable[[], object]] = []
         self.on_suspect: list[Callable[[], object]] = []
-        self.acquired_at = grant.since if grant.confirmed else clock.now()
-        self.ends_at = None if max_hold is None else self.acquired_at + max_hold
-        self.valid_until = 0.0
-        self._believe(grant.ttl, grant.since)
-        self.renew_due = grant.since + grant.ttl / 3
+        since, ttl = grant.since, grant.ttl
+        self.valid_until = believe_until(ttl, since)
+        self.renew_due = since + ttl / 3
+        self.acquired_at = since
         if not grant.confirmed:
+            self.acquired_at = now()
             self.renew_due = min(self.renew_due, self.acquired_at + CONFIRM_WITHIN)
+        self.ends_at = None if max_hold is None else self.acquired_at + max_hold
+        if self.ends_at is not None:
+            self.valid_until = min(self.valid_until, self.ends_at)
 
     @property
     def held(self) -> bool:
         """A comparison with the deadline, not a flag somebody must lower: right even if the keeper is starved (P4)."""
-        if self.state not in LIVE:
+        if self.state is not State.HELD:
             return False
         if self.now() < self.valid_until:
             return True
         if self.pulse is not None:
             self._believe_pulse(self.pulse())
-            if self.state in LIVE and self.now() < self.valid_until:
+            if self.state is State.HELD and self.now() < self.valid_until:
                 return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
         ended = self.ends_at is not None and self.now() >= self.ends_at
         self.lose("its max_hold ended" if ended else "its deadline passed without a renewal")
         return False
+
+    @property
+    def suspect(self) -> bool:
+        """Held, but the last renewal failed. Not a state: whoever renews could overwrite a loss seen meanwhile."""
+        return bool(self.failures) and self.held
 
     def remaining(self) -> float:
         """Seconds until the deadline as known now; 0.0 where the lease is over."""
@@ -130,8 +135,6 @@ class Hold:
         self.failures = 0
         self.grant = self.grant._replace(ttl=ttl, since=since, confirmed=True)
         self.renew_due = since + ttl / 3
-        if self.state is State.SUSPECT:
-            self.state = State.HELD
         return True
 
     def failed(self, now: float) -> None:
@@ -139,12 +142,10 @@ class Hold:
         self.failures += 1
         pause = min(self.grant.ttl / 30 * 2 ** min(self.failures - 1, 4), self.grant.ttl / 4, 5.0)
         self.renew_due = now + max(pause, 0.005)
-        if self.state is State.HELD:
-            self.state = State.SUSPECT
 
     def lose(self, reason: str) -> None:
         """The lease is over. Keeps the first reason; does nothing to one that was given back."""
-        if self.state in LIVE:
+        if self.state is State.HELD:
             self.reason = reason
             self.state = State.LOST
 

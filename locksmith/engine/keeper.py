@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from locksmith import events
-from locksmith.engine.hold import LIVE, Hold, State
+from locksmith.engine.hold import Hold, State
 from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.events import Hook
 from locksmith.runtime import Runtime
@@ -181,7 +181,7 @@ class Keeper:
         if not holds and not tickets:
             return
         # Somebody must be asked about: take along whoever would be due before long, so that rounds fall together.
-        holds = [h for h in list(self.holds.values()) if h.renew_due - now <= h.grant.ttl / 6 and h.state in LIVE]
+        holds = [h for h in list(self.holds.values()) if h.renew_due - now <= h.grant.ttl / 6 and h.state is State.HELD]
         tickets = [
             t
             for owner, t in list(self.tickets.items())
@@ -204,16 +204,16 @@ class Keeper:
         return words
 
     def _hear_hold(self, hold: Hold, word: Word) -> None:
-        was = hold.state
         grant = hold.grant
-        if was not in LIVE:
+        if hold.state is not State.HELD:
             return
+        was_suspect = hold.failures > 0
         if isinstance(word, Held):
-            if hold.renewed(word.ttl, word.since) and was is State.SUSPECT:
+            if hold.renewed(word.ttl, word.since) and was_suspect:
                 events.emit(self._hooks, events.Recovered(grant.claim.name, grant.claim.owner, grant.token))
         elif isinstance(word, Unknown):
             hold.failed(self._now())
-            if was is State.HELD and hold.held:
+            if not was_suspect and hold.held:
                 event = events.Suspect(
                     grant.claim.name, grant.claim.owner, grant.token, hold.remaining(), str(word.error)
                 )

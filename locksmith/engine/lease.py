@@ -70,7 +70,7 @@ class LeaseFace:
         return fn
 
     def __repr__(self) -> str:
-        state = self._hold.state.value if self._hold.held or self._hold.state is not State.HELD else "lost"
+        state = "suspect" if self._hold.suspect else self._hold.state.value
         return f"<{type(self).__name__} {self.name!r} token={self.token} {state} remaining={self.remaining():.3f}>"
 
     def _bound(self, fn: Callable[..., Any]) -> Callable[[], Any]:
