@@ -96,8 +96,7 @@ class Hold:
         if self.now() < self.valid_until:
             return True
         if self.pulse is not None:
-            self._believe_pulse(self.pulse())
-            if self.state is State.HELD and self.now() < self.valid_until:
+            if self._believe_pulse(self.pulse()) != -math.inf and self.now() < self.valid_until:
                 return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
         ended = self.ends_at is not None and self.now() >= self.ends_at

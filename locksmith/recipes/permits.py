@@ -50,10 +50,13 @@ class Permits:
 
     def claim(self, permits: int = 1, note: str | None = None, max_hold: float | None = None) -> Claim:
         """A new claim, with an owner of its own; `permits` times what this recipe takes. Raises ConfigurationError."""
-        wanted = self.permits * check_count("permits", permits, most=self.limit // self.permits)
-        ttl = self.ttl
+        wanted = self.permits
+        if permits != 1:
+            wanted *= check_count("permits", permits, most=self.limit // self.permits)
+        ttl, waiter_ttl = self.ttl, self.waiter_ttl
         if max_hold is not None and check_seconds("max_hold", max_hold, positive=True) < ttl:
             ttl = max_hold
+            waiter_ttl = min(waiter_ttl, ttl)
         return Claim(
             self.name,
             self.key,
@@ -61,9 +64,9 @@ class Permits:
             ttl,
             wanted,
             self.limit,
-            min(self.waiter_ttl, ttl),
+            waiter_ttl,
             self.lock_delay,
-            _describe(os.getpid(), check_note(note)),
+            _describe(check_note(note)),
         )
 
 
@@ -116,6 +119,10 @@ def _hostname() -> str:
 
 
 @lru_cache(maxsize=256)
-def _describe(pid: int, note: str | None) -> str:
-    facts = {"host": _hostname(), "pid": pid} | ({} if note is None else {"note": note})
+def _describe(note: str | None) -> str:
+    facts = {"host": _hostname(), "pid": os.getpid()} | ({} if note is None else {"note": note})
     return json.dumps(facts, separators=(",", ":"))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_describe.cache_clear)
