@@ -95,9 +95,9 @@ class Hold:
             return False
         if self.now() < self.valid_until:
             return True
-        if self.pulse is not None:
-            if self._believe_pulse(self.pulse()) != -math.inf and self.now() < self.valid_until:
-                return True
+        pulse = self.pulse
+        if pulse is not None and self._believe_pulse(pulse()) != -math.inf and self.now() < self.valid_until:
+            return True
         # Once anybody was told "no" it stays no, even if the reply to a renewal arrives a moment later (P7).
         ended = self.ends_at is not None and self.now() >= self.ends_at
         self.lose("its max_hold ended" if ended else "its deadline passed without a renewal")

@@ -51,7 +51,7 @@ class Permits:
     def claim(self, permits: int = 1, note: str | None = None, max_hold: float | None = None) -> Claim:
         """A new claim, with an owner of its own; `permits` times what this recipe takes. Raises ConfigurationError."""
         wanted = self.permits
-        if permits != 1:
+        if permits != 1 or permits is True:
             wanted *= check_count("permits", permits, most=self.limit // self.permits)
         ttl, waiter_ttl = self.ttl, self.waiter_ttl
         if max_hold is not None and check_seconds("max_hold", max_hold, positive=True) < ttl:
