@@ -157,7 +157,9 @@ def gevent(session: nox.Session) -> None:
     install_built(session, *group("test"), *group("gevent"))
     install_servers(session)
     command = ["python", "-m", "gevent.monkey", "--module", "pytest"]
-    session.run(*command, "-m", "not slow", *session.posargs, env=safe_path())
+    # A greenlet that waits for ever is out of reach of a signal; this watchdog is a thread of the C library.
+    watchdog = ["-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true"]
+    session.run(*command, "-m", "not slow", *watchdog, *session.posargs, env=safe_path())
 
 
 @nox.session(python=FIRST)
