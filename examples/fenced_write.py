@@ -34,6 +34,10 @@ class Account:
         (found,) = self._database.execute("SELECT balance FROM account WHERE id = 1").fetchone()
         return int(found)
 
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
 
 def main() -> int:
     """Two holders, one of which is late."""
@@ -50,8 +54,10 @@ def main() -> int:
             sleeper.release()
         except locksmith.LeaseLost as lost:
             print("and is told:", lost)
-    print("balance:", account.balance)
-    return 0 if account.balance == 150 else 1
+    balance = account.balance
+    account.close()
+    print("balance:", balance)
+    return 0 if balance == 150 else 1
 
 
 if __name__ == "__main__":
