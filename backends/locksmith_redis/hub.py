@@ -20,12 +20,11 @@ from redis import exceptions as driver
 from locksmith.errors import ClientClosed, StoreError
 from locksmith.store import Inbox, Ticket
 from locksmith_redis.link import keep_for_ever
-from locksmith_redis.pushes import Pushes
+from locksmith_redis.resp import MORE
 from locksmith_redis.scripts import Keys, request
 from locksmith_redis.url import Server
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
-
-_CHUNK = 65_536
+from locksmith_redis.wire import CHUNK, Wire
 
 
 class Hub:
@@ -40,8 +39,7 @@ class Hub:
     def _fresh(self) -> None:
         self._lock = threading.Lock()
         self._starting = threading.Lock()
-        self._connection: Any = None
-        self._pushes = Pushes()
+        self._wire: Wire | None = None
         self._leader: int | None = None
         self._followers: dict[int, Inbox] = {}
         self._pipe = _pipe()
@@ -50,16 +48,16 @@ class Hub:
     @property
     def ready(self) -> bool:
         """Whether we are subscribed, as far as we know."""
-        return self._connection is not None
+        return self._wire is not None
 
     async def start(self) -> None:
         """Subscribe, unless we are; returns when the server has confirmed it. Raises the driver's errors."""
         with self._starting:
-            if self._connection is not None:
+            if self._wire is not None:
                 return
             if self._closed:
                 raise ClientClosed("this store was closed: connect again")
-            self._connection = self._subscribe()
+            self._wire = self._subscribe()
         self._interrupt()  # a leader that pauses can go on
         if tickets := self.waiters.tickets():
             # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
@@ -93,7 +91,7 @@ class Hub:
         if heir is not None:
             heir.wake()
         elif led and self._closed:
-            self._drop(self._connection)
+            self._drop(self._wire)
 
     async def _lead(self, inbox: Inbox, timeout: float | None) -> None:
         until = None if timeout is None else time.monotonic() + timeout
@@ -104,10 +102,10 @@ class Hub:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return
-                connection = self._connection
-                if connection is not None:
+                wire = self._wire
+                if wire is not None:
                     failures = 0
-                    self._listen(connection, left)
+                    self._listen(wire, left)
                 else:
                     # At growing intervals, so that nothing spins while the server is down.
                     pause = PAUSES[min(failures, len(PAUSES) - 1)]
@@ -119,21 +117,27 @@ class Hub:
         finally:
             inbox.wakers.remove(self._interrupt)
 
-    def _listen(self, connection: Any, left: float | None) -> None:
+    def _listen(self, wire: Wire, left: float | None) -> None:
         """Sleep until something arrives or somebody interrupts, and hand out what arrived."""
         try:
-            sock = connection._sock
             # TLS may hold bytes that the socket does not show.
-            if getattr(sock, "pending", int)() or self._sleep(sock, left) == "data":
-                data = _receive(sock)
+            if getattr(wire.sock, "pending", int)() or self._sleep(wire.sock, left) == "data":
+                data = _receive(wire.sock)
                 if data is not None:
-                    self._hand_out(data)
+                    wire.reader.feed(data)
+                    self._hand_out(wire)
         except (OSError, ValueError, driver.RedisError):
-            self._drop(connection)
+            self._drop(wire)
 
-    def _hand_out(self, data: bytes) -> None:
-        for message in self._pushes.feed(data):
+    def _hand_out(self, wire: Wire) -> bool:
+        """Hand out the messages that are complete; whether a subscription was confirmed among them."""
+        confirmed = False
+        while (message := wire.reader.gets()) is not MORE:
+            if isinstance(message, driver.RedisError):
+                raise message
+            confirmed = confirmed or message[0] == b"subscribe"
             self.waiters.hear(message)
+        return confirmed
 
     def _sleep(self, sock: Any, left: float | None) -> str | None:
         """Sleep on the pipe and the socket; says which one woke us."""
@@ -157,37 +161,30 @@ class Hub:
             with suppress(OSError):  # full: it is about to wake up anyway
                 os.write(self._pipe[1], b"!")
 
-    def _subscribe(self) -> Any:
-        connection = self._server.connection()
+    def _subscribe(self) -> Wire:
+        wire = Wire(self._server, self._server.timeout)
         try:
-            connection.connect()
-            sock = connection._sock
-            sock.settimeout(self._server.timeout)
-            connection.send_packed_command((request(b"SUBSCRIBE", self.waiters.channel),), False)
-            self._pushes = Pushes()
+            wire.sock.settimeout(self._server.timeout)
+            wire.send(request(b"SUBSCRIBE", self.waiters.channel))
             confirmed = False
             while not confirmed:
-                data = sock.recv(_CHUNK)
-                if not data:
-                    raise driver.ConnectionError("the server closed the connection")
-                for message in self._pushes.feed(data):
-                    confirmed = confirmed or message[0] == b"subscribe"
-                    self.waiters.hear(message)
-            sock.settimeout(0)  # from here on we read only what is there
+                wire.reader.feed(_receive(wire.sock) or b"")
+                confirmed = self._hand_out(wire)
+            wire.sock.settimeout(0)  # from here on we read only what is there
         except TimeoutError as error:
-            connection.disconnect()
+            wire.close()
             raise driver.TimeoutError("the subscription was not confirmed in time") from error
         except BaseException:
-            connection.disconnect()
+            wire.close()
             raise
-        return connection
+        return wire
 
-    def _drop(self, connection: Any) -> None:
-        if connection is not None:
-            if self._connection is connection:
-                self._connection = None
+    def _drop(self, wire: Wire | None) -> None:
+        if wire is not None:
+            if self._wire is wire:
+                self._wire = None
             with suppress(Exception):
-                connection.disconnect()
+                wire.close()
 
     async def close(self) -> None:
         """Unsubscribe by closing; a leader still waiting closes it when it leaves."""
@@ -195,13 +192,13 @@ class Hub:
         with self._lock:
             leaderless = self._leader is None
         if leaderless:
-            self._drop(self._connection)
+            self._drop(self._wire)
         else:
             self._interrupt()
 
     def after_fork(self) -> None:
         """See Store.after_fork."""
-        keep_for_ever(self._connection)
+        keep_for_ever(self._wire)
         closed = self._closed
         self.waiters.reset()
         self._fresh()
@@ -229,7 +226,7 @@ def _pipe() -> _Pipe:
 def _receive(sock: Any) -> bytes | None:
     """What has arrived; None where it was nothing we can use yet. Raises OSError at the end of the stream."""
     try:
-        data: bytes = sock.recv(_CHUNK)
+        data: bytes = sock.recv(CHUNK)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError as error:

@@ -49,7 +49,7 @@ class AsyncLink:
             raise
         else:
             await self._keep(connection)
-            return Answer(reply, since, again=False)
+            return reply, since, False
         return await self._ask_anew(payload, again=True)
 
     async def _ask_anew(self, payload: bytes, *, again: bool) -> Answer:
@@ -66,7 +66,7 @@ class AsyncLink:
             await self._end(connection)
             raise
         await self._keep(connection)
-        return Answer(reply, since, again)
+        return reply, since, again
 
     async def ask_all(self, payloads: list[bytes], within: float) -> list[Answer | Exception]:
         """See Link.ask_all."""
@@ -104,7 +104,7 @@ class AsyncLink:
             await connection.send_packed_command(b"".join(payloads), False)
             while len(answers) < len(payloads):
                 try:
-                    answers.append(Answer(await connection.read_response(True), since, again=False))
+                    answers.append((await connection.read_response(True), since, False))
                 except driver.ResponseError as refusal:
                     answers.append(refusal)
         except (driver.RedisError, OSError) as error:

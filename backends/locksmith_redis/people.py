@@ -24,7 +24,7 @@ class People(Asking):
     async def inspect(self, name: str) -> Inspection:
         """See Store.inspect."""
         key = names.encode(name)
-        limit, token, closed, _, holders, waiters = (await self._ask(INSPECT, self._keys.counted(key))).reply
+        limit, token, closed, _, holders, waiters = (await self._ask(INSPECT, self._keys.counted(key)))[0]
         return Inspection(
             name,
             limit or None,
@@ -64,7 +64,7 @@ class People(Asking):
         live: list[str] = []
         for some in _batches(keys, 200):
             places = [place for key in some for place in self._keys.each(key)]
-            reply = (await self._ask_words(LIVE, b"%d" % len(places), *places)).reply
+            reply = (await self._ask_words(LIVE, b"%d" % len(places), *places))[0]
             live += [_name(key, stored) for key, stored in zip(some, reply, strict=True) if stored is not None]
         return live
 

@@ -82,7 +82,7 @@ class Keys:
         return b"%b:push:%b" % (self.prefix, nonce)
 
 
-ACQUIRE: Final = Script("acquire.lua", 9)
+ACQUIRE: Final = Script("acquire.lua", 10)
 RELEASE: Final = Script("release.lua", 6)
 BEAT: Final = Script("beat.lua")
 ABANDON: Final = Script("abandon.lua", 7)

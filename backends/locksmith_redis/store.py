@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from redis import exceptions as driver
@@ -22,6 +24,8 @@ CHUNK: Final = 200
 """Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
 TOMBSTONE: Final = 60_000_000
 """Microseconds an abandoned owner is refused: longer than a stalled request lives."""
+DAY: Final = 86_400_000
+"""Milliseconds that a name's last token is remembered after its last use."""
 MAX_TTL: Final = 3_000_000_000.0
 """Seconds; the scripts' numbers are exact for as long as that."""
 
@@ -103,17 +107,9 @@ class RedisStore(Cells, People):
         return reply
 
     async def _acquire(self, claim: Claim, where: bytes) -> Grant | Ticket | None:
-        ttl = b"%d" % (claim.ttl * 1e6)
-        terms = _terms(claim)
-        tail = b"%b$32\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
-            self._keys.counted(claim.key),
-            claim.owner.encode(),
-            len(ttl),
-            ttl,
-            len(terms),
-            terms,
-            where,
-        )
+        hidden = claim.name if "~~" in claim.key else ""
+        terms = _terms(claim.ttl, claim.permits, claim.limit, claim.lock_delay, claim.info, hidden)
+        tail = b"%b$32\r\n%b\r\n%b%b" % (self._keys.counted(claim.key), claim.owner.encode(), terms, where)
         reply, since, _ = await self._ask(ACQUIRE, tail)
         if reply.__class__ is int:
             return Grant(claim, reply, claim.ttl, since)
@@ -187,7 +183,7 @@ class RedisStore(Cells, People):
     async def close(self) -> None:
         """See Store.close."""
         await self._hub.close()
-        await self._link.close()
+        await self.runtime.settle(self._link.close())
 
     def after_fork(self) -> None:
         """See Store.after_fork."""
@@ -195,22 +191,26 @@ class RedisStore(Cells, People):
         self._hub.after_fork()
 
 
-def _terms(claim: Claim) -> bytes:
-    """The terms of a claim as the scripts keep them; L, D: one permit of one, without or with lock_delay; S: others."""
-    if claim.ttl > MAX_TTL or claim.lock_delay > MAX_TTL:
-        raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {max(claim.ttl, claim.lock_delay)}")
-    # A key that ends in a hash does not say its name; it is kept for listings.
-    name = claim.name.encode("utf-8", "surrogatepass") if "~~" in claim.key else b""
-    info = claim.info.encode("utf-8", "surrogatepass")
-    kind = b"S" if claim.limit != 1 else b"D" if claim.lock_delay else b"L"
-    numbers = (kind, claim.permits, claim.limit, claim.lock_delay * 1e6, len(name), name, info)
-    return b"%b%d %d %d %d %b%b" % numbers
+@lru_cache(maxsize=1024)
+def _terms(ttl: float, permits: int, limit: int, lock_delay: float, info: str, name: str) -> bytes:
+    """The words of an acquire that do not change: ttl, and the terms of a claim as the scripts keep them.
+
+    Those begin with L or D, one permit of one without or with lock_delay, or S, anything else. A key that ends in a
+    hash does not say its `name`, which is kept for listings.
+    """
+    if ttl > MAX_TTL or lock_delay > MAX_TTL:
+        raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {max(ttl, lock_delay)}")
+    kind = b"S" if limit != 1 else b"D" if lock_delay else b"L"
+    raw = name.encode("utf-8", "surrogatepass")
+    terms = b"%b%d %d %d %d %b" % (kind, permits, limit, lock_delay * 1e6, len(raw), raw)
+    kept = math.ceil(ttl * 1000) + DAY
+    return word(b"%d" % (ttl * 1e6)) + word(b"%d" % kept) + word(terms + info.encode("utf-8", "surrogatepass"))
 
 
 def _words(items: Sequence[Grant | Ticket], answer: Answer | Exception) -> list[Word]:
     if isinstance(answer, Exception):
         return [Unknown(_unavailable(answer))] * len(items)
-    reply, since = answer.reply, answer.since
+    reply, since, _ = answer
     return [_word(item, reply[2 * at], reply[2 * at + 1], since) for at, item in enumerate(items)]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from locksmith.store import Grant, Ticket
-from locksmith_redis.pushes import Item
 from locksmith_redis.scripts import Keys
 
 PAUSES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -66,7 +65,7 @@ class Waiters:
             w.ticket for w in list(self._waiters.values()) if w.ticket is not None and w.ticket.inbox.peek() is None
         ]
 
-    def hear(self, message: list[Item]) -> None:
+    def hear(self, message: list[Any]) -> None:
         """A message of our channel: owner, ticket number, token."""
         if message[0] != b"message" or not isinstance(message[-1], bytes):
             return

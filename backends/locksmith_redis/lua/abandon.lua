@@ -8,7 +8,7 @@ if tombstone == 0 then
   if not state then return 0 end
   if string.byte(state) ~= 71 then -- not "G"
     if string.sub(state, 18, 49) == owner and tonumber(string.sub(state, 50, 65)) > now then
-      if redis.pcall('SET', KEYS[1], 'F' .. string.sub(state, 2, 17), 'PX', 86400000).err then
+      if redis.pcall('SET', KEYS[1], 'F' .. string.sub(state, 2, 17), 'KEEPTTL').err then
         redis.call('DEL', KEYS[1])
       end
     end

@@ -7,9 +7,10 @@ if not state or string.byte(state) ~= 71 then -- not "G"
   if not state or string.sub(state, 1, 49) ~= 'H' .. ARGV[1] or tonumber(string.sub(state, 50, 65)) <= now then
     return 0
   end
+  -- What is left of its time to live is the rest of the lease and a day.
   -- A server whose memory is full refuses SET. Giving back must work all the same; what is lost with the key, the last
   -- token, is smaller than the server's microseconds anyway.
-  if redis.pcall('SET', KEYS[1], 'F' .. string.sub(state, 2, 17), 'PX', 86400000).err then
+  if redis.pcall('SET', KEYS[1], 'F' .. string.sub(state, 2, 17), 'KEEPTTL').err then
     redis.call('DEL', KEYS[1])
   end
   return 1
