@@ -66,6 +66,7 @@ class Name:
     # Not columns.
     dirty: bool = False
     head: int = 0
+    head_permits: int = 0
 
     def row(self) -> tuple[object, ...]:
         """The columns."""
@@ -130,7 +131,7 @@ class Ledger:
                 name.busy, name.dirty = 0, True
                 return
             head = _Head(*row)
-            name.head = head.number
+            name.head, name.head_permits = head.number, head.permits
             if head.expires > self.now and (name.closed > self.now or not self.fits(name, head.permits)):
                 return
             self._leave_line(name, head.number)
@@ -201,7 +202,8 @@ class Ledger:
         """Put a claim at the tail of the line, and return its ticket's number."""
         name.tickets += 1
         name.busy += 1
-        name.head = name.head or name.tickets
+        if not name.head:
+            name.head, name.head_permits = name.tickets, claim.permits
         name.dirty = True
         waiter_ttl = micros(claim.waiter_ttl)
         row = (
@@ -231,7 +233,9 @@ class Ledger:
         if name.head != number:
             return None
         ends = self.now
-        if name.owner is not None:
+        if self.fits(name, name.head_permits):
+            pass  # only a lock_delay is in its way
+        elif name.owner is not None:
             ends = name.expires
         elif name.used:
             row = self.cursor.execute(self.sql.next_due, (name.key,)).fetchone()

@@ -40,6 +40,13 @@ class Specification(World):
             del state.line[head.ticket.claim.owner]
         return handed
 
+    def _head_expires_in(self, state: NameState, owner: str, now: float) -> float | None:
+        # Where the permits are free and only a lock_delay is in the way, no other holder's end is waited for.
+        expected = super()._head_expires_in(state, owner, now)
+        if expected is not None and self._fits(state, state.line[owner].ticket.claim):
+            return max(state.closed_until - now, 0)
+        return expected
+
 
 class Pair:
     """One store and one specification that are told the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,7 @@ def fork(url: str) -> None:
     child = os.fork()
     if child == 0:
         code = 1
+        signal.alarm(20)
         try:
             assert not lease.held
             # Taken in the child while its parent lives, after it has closed everything, and after it is gone.
