@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Final
 
 from locksmith.client import Client, connect
@@ -13,6 +14,7 @@ ENV: Final = "LOCKSMITH_URL"
 # One client per process and URL, shared by all functions. Those of a parent stay listed in a forked child: if they were
 # collected there, their drivers would say goodbye on the parent's connections.
 _shared: dict[tuple[int, str], Client] = {}
+_locks: dict[int, threading.RLock] = {}
 
 
 class BlockingSource:
@@ -21,7 +23,11 @@ class BlockingSource:
     def __init__(self, client: object, store: object) -> None:
         check_settings(client, store)
         if client is not None and not isinstance(client, Client) and not callable(client):
-            raise ConfigurationError(f"client= is a locksmith Client, or a callable that returns one, not {client!r}")
+            # Its class and not its repr: it may be a URL, with a password in it.
+            raise ConfigurationError(
+                f"client= is a locksmith Client, or a callable that returns one, not a {type(client).__name__}; "
+                f"a URL goes into store="
+            )
         self._client = client
         self._store = store
         self._found: tuple[int, Client] | None = None
@@ -30,9 +36,14 @@ class BlockingSource:
         """The client. Raises ConfigurationError where nothing says which store to use."""
         pid = os.getpid()
         # A client that we or a callable made can be made again; one that was given, and closed, is an error elsewhere.
-        if self._found is None or self._found[0] != pid or self._found[1]._engine.closed:
-            self._found = pid, self._find(pid)
-        return self._found[1]
+        found = self._found
+        if found is not None and found[0] == pid and not found[1]._engine.closed:
+            return found[1]
+        # A lock for each process: one that is held during a fork stays locked in the child for ever.
+        with _locks.setdefault(pid, threading.RLock()):
+            if self._found is None or self._found is found:  # else another thread has found it meanwhile
+                self._found = pid, self._find(pid)
+            return self._found[1]
 
     def _find(self, pid: int) -> Client:
         if isinstance(self._client, Client):
@@ -40,12 +51,13 @@ class BlockingSource:
         if self._client is not None:
             made = self._client()
             if not isinstance(made, Client):
-                raise ConfigurationError(f"client= returned {made!r}, not the locksmith Client a plain function needs")
+                raise ConfigurationError(
+                    f"client= returned a {type(made).__name__}, not the locksmith Client that a plain function needs"
+                )
             return made
         url = url_of(self._store)
         client = _shared.get((pid, url))
         if client is None or client._engine.closed:
-            # Two threads may come here together: nothing is connected yet, so the one that is not kept costs nothing.
             client = _shared[pid, url] = connect(url)
         return client
 

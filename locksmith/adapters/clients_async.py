@@ -40,7 +40,7 @@ class AsyncSource:
         if client is not None and not isinstance(client, AsyncClient) and not callable(client):
             raise ConfigurationError(
                 f"client= of an async function is an AsyncClient (locksmith.aio.connect), or a callable that returns "
-                f"one, not {client!r}"
+                f"one, not a {type(client).__name__}; a URL goes into store="
             )
         self._client = client
         self._store = store
@@ -84,7 +84,9 @@ def _made_by(maker: Any) -> AsyncClient:
     make: Callable[[], object] = maker
     client = make()
     if not isinstance(client, AsyncClient):
-        raise ConfigurationError(f"client= returned {client!r}, not the AsyncClient an async function needs")
+        raise ConfigurationError(
+            f"client= returned a {type(client).__name__}, not the AsyncClient that an async function needs"
+        )
     return client
 
 

@@ -86,6 +86,9 @@ async def begin(client: Client | AsyncClient, key: str, policy: Policy) -> Run |
         record = await records.read(engine.store, key)
         if record is None or not _settles(record, policy, seen):
             return Run(engine, hold)
+    except GeneratorExit:
+        dropped(Run(engine, hold))
+        raise
     except BaseException:
         await engine.runtime.finish(_give_back_quietly(engine, hold))
         raise
@@ -118,6 +121,16 @@ async def failed(run: Run, policy: Policy) -> None:
         logger.debug("after an exception: %s", lost)
     except Exception as error:  # noqa: BLE001 - what the function raised is what the caller must see
         logger.warning("%s raised, and giving back its name failed: %s", run.hold.grant.claim.name, error)
+
+
+def dropped(run: Run) -> None:
+    """The coroutine that ran the function was thrown away, and may not await: the keeper gives the name back."""
+    engine, hold = run.engine, run.hold
+    if engine.keeper.drop(hold):
+        hold.state = State.RELEASING
+        hold.release_unknown = True
+        engine._let_go(hold)
+        engine._owe(hold.grant.claim)
 
 
 async def _end(run: Run, policy: Policy) -> None:
@@ -206,7 +219,7 @@ async def _refuse_running(engine: Engine, key: str, policy: Policy) -> Refused:
 
 def _skip(policy: Policy, key: str, what: str, holder: str | None, since: float | None) -> Refused:
     logger.info(
-        "skipped: %s %s%s", key, what, _who(holder, since), extra={"key": key, "holder": holder, "since": since}
+        "skipped %s: it %s%s", key, what, _who(holder, since), extra={"key": key, "holder": holder, "since": since}
     )
     return Refused(policy.default, skipped=True)
 
@@ -216,8 +229,9 @@ def _raise(what: str, holder: str | None, since: float | None) -> NoReturn:
 
 
 def _who(holder: str | None, since: float | None) -> str:
-    by = "" if holder is None else f" by {holder}"
-    return by if since is None else f"{by}, started {since:.1f} s ago"
+    started = None if since is None else f"started {since:.1f} s ago"
+    told = ", ".join(text for text in (holder, started) if text)
+    return f" ({told})" if told else ""
 
 
 async def _holder(engine: Engine, key: str) -> tuple[str | None, float | None]:

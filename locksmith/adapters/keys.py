@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature
 from typing import Any, Final
@@ -37,10 +38,11 @@ def key_maker(
         return _by_callable(fn, pattern)
     signature = signature_of(fn)
     if pattern is None:
-        if not inspect.isfunction(fn):
-            # What a partial or a bound method carries along is no argument, so all of them would share one key.
+        if not inspect.isfunction(fn) or fn.__name__ == "<lambda>":
+            # What a partial or a bound method carries along is no argument, and all lambdas have one name.
+            what = "lambda" if inspect.isfunction(fn) else type(fn).__name__
             raise ConfigurationError(
-                f"a {type(fn).__name__} has no key of its own: decorate the function, or give a template or key="
+                f"a {what} has no key of its own: decorate a function with a name, or give a template or key="
             )
         digest = Digest(fn, signature, unique_on)
         return lambda args, kwargs: shorten(digest(_bind(fn, signature, args, kwargs)))
@@ -52,6 +54,11 @@ def key_maker(
 def signature_of(fn: Callable[..., Any]) -> Signature:
     """The signature of a function. Raises ConfigurationError where Python knows none."""
     try:
+        if sys.version_info >= (3, 14):
+            # There annotations are evaluated when somebody asks, and names in them may be defined further down.
+            from annotationlib import Format
+
+            return inspect.signature(fn, annotation_format=Format.FORWARDREF)
         return inspect.signature(fn)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from locksmith.adapters.clients import BlockingSource
 from locksmith.adapters.current import current
 from locksmith.adapters.guard import Refused, begin, done, failed
-from locksmith.adapters.keys import KeyOf
+from locksmith.adapters.keys import KeyOf, signature_of
 from locksmith.adapters.policy import Policy
 from locksmith.adapters.skipped import SKIPPED
 from locksmith.client import Lease
@@ -43,9 +43,9 @@ def wrap(fn: Callable[..., Any], policy: Policy, key_of: KeyOf, client: object, 
 
 def _dress(wrapper: Any, fn: Callable[..., Any], key_of: KeyOf) -> Wrapper:
     functools.update_wrapper(wrapper, fn)
-    with suppress(TypeError, ValueError):
+    with suppress(ConfigurationError):
         # For those who do not follow __wrapped__, as inspect.getfullargspec and what stands on it.
-        wrapper.__signature__ = inspect.signature(fn)
+        wrapper.__signature__ = signature_of(fn)
     wrapper.key = lambda *args, **kwargs: key_of(args, kwargs)
     return wrapper  # type: ignore[no-any-return]  # Any, because functions have no typed attributes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from locksmith.adapters.clients_async import AsyncSource
 from locksmith.adapters.current import current
-from locksmith.adapters.guard import Refused, begin, done, failed
+from locksmith.adapters.guard import Refused, begin, done, dropped, failed
 from locksmith.adapters.keys import KeyOf
 from locksmith.adapters.policy import Policy
 from locksmith.adapters.skipped import SKIPPED
@@ -29,6 +29,9 @@ def plain(fn: Callable[..., Any], policy: Policy, key_of: KeyOf, source: AsyncSo
         token = current.set(AsyncLease(run.engine, run.hold))
         try:
             result = await fn(*args, **kwargs)
+        except GeneratorExit:
+            dropped(run)
+            raise
         except BaseException:
             await finish(failed(run, policy))
             raise

@@ -151,6 +151,22 @@ async def test_a_cancelled_run_gives_the_name_back(store: str) -> None:
     assert not await held(store)
 
 
+async def test_a_coroutine_that_is_thrown_away_gives_the_name_back(store: str) -> None:
+    @run_once("k", store=store, ttl=60)
+    async def fn() -> None:
+        await asyncio.Event().wait()
+
+    coroutine = fn()
+    coroutine.send(None)
+    assert await held(store)
+    coroutine.close()
+
+    async def free() -> bool:
+        return not await held(store)
+
+    await eventually_async(free)
+
+
 async def test_a_cancelled_waiter_leaves_the_line(store: str) -> None:
     @run_once("k", store=store, on_conflict="wait")
     async def fn() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -83,6 +85,28 @@ def test_a_client_may_be_given(store: str) -> None:
         fn()
 
 
+def test_threads_that_come_together_find_one_client(store: str) -> None:
+    made: list[locksmith.Client] = []
+    together = threading.Barrier(8)
+
+    def make() -> locksmith.Client:
+        made.append(locksmith.connect(store))
+        return made[-1]
+
+    @run_once("k:{n}", client=make)
+    def fn(n: int) -> int:
+        return n
+
+    def first_call(n: int) -> int:
+        together.wait(10)
+        return fn(n)  # type: ignore[return-value]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(first_call, range(8))) == list(range(8))
+    assert len(made) == 1
+    made[0].close()
+
+
 def test_a_callable_is_asked_once_and_again_when_its_client_was_closed(store: str) -> None:
     made: list[locksmith.Client] = []
 
@@ -98,6 +122,17 @@ def test_a_callable_is_asked_once_and_again_when_its_client_was_closed(store: st
     made[0].close()
     assert [fn(), len(made)] == [1, 2]
     made[1].close()
+
+
+def test_no_secret_in_an_error() -> None:
+    url: Any = "redis://:hunter2@localhost/0"
+
+    async def coro() -> None: ...
+
+    for fn in (lambda: None, coro):
+        with pytest.raises(ConfigurationError, match="store=") as caught:
+            run_once("k", client=url)(fn)
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("made", [None, "memory://"])

@@ -192,6 +192,8 @@ def test_only_functions_have_a_key_of_their_own() -> None:
 
     with pytest.raises(ConfigurationError, match="partial"):
         run_once(functools.partial(add, 1))
+    with pytest.raises(ConfigurationError, match="lambda"):
+        run_once(lambda: 1)
     assert key(run_once("add")(functools.partial(add, 1)), 2) == "add"
 
 
