@@ -12,7 +12,7 @@ from locksmith.errors import ConfigurationError
 
 
 @click.command("bench")
-@click.option("--quick", is_flag=True, help="A minute instead of several, with wider error bars.")
+@click.option("--quick", is_flag=True, help="Within half a minute per store, with wider error bars.")
 @click.option("--also", metavar="URL", multiple=True, help="Measure this store, too. Can be given several times.")
 @common_options
 def bench_command(settings: Settings, quick: bool, also: tuple[str, ...]) -> int:

@@ -56,7 +56,7 @@ class View:
         self._told = 0
         self._live: Live | None = None
         if output.can_live(console):
-            self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+            self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
 
     def __enter__(self) -> Self:
         if self._live:
