@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -175,6 +179,19 @@ def test_a_record_is_tried_again_while_there_is_time(store: str, monkeypatch: py
         assert len(tries) == 3
 
 
+def test_the_record_is_there_before_the_name_is_free(client: locksmith.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = locksmith_store(client).release, []
+
+    async def release(grant: Any) -> Any:
+        seen.append(await locksmith_store(client).get("k"))
+        return await real(grant)
+
+    monkeypatch.setattr(locksmith_store(client), "release", release)
+    run_once("k", client=client, once_per=60)(lambda: None)()
+    assert len(seen) == 1
+    assert seen[0] is not None
+
+
 def test_a_record_that_cannot_be_written_costs_a_warning(
     client: locksmith.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +207,39 @@ def test_a_record_that_cannot_be_written_costs_a_warning(
     assert fn() == "ran"
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert "could not be recorded" in record.getMessage()
+
+
+def test_threads_in_disorder_never_break_the_window(store: str) -> None:
+    """P11, as a history: runs of one key do not overlap, and none starts after one that completed."""
+    history: list[tuple[str, int, int]] = []
+    running: Counter[int] = Counter()
+
+    @run_once("k:{key}", store=store, once_per=60, on_conflict="wait", wait=10)
+    def work(key: int, number: int) -> None:
+        running[key] += 1
+        assert running[key] == 1
+        history.append(("start", key, number))
+        try:
+            if number % 3:
+                raise ValueError(number)
+            history.append(("done", key, number))
+        finally:
+            running[key] -= 1
+
+    def worker(seed: int) -> None:
+        order = random.Random(seed)
+        for _ in range(60):
+            with suppress(ValueError):
+                work(order.randrange(20), order.randrange(100))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(worker, range(8)))
+    done = set()
+    for what, key, _ in history:
+        assert key not in done, "started, or completed, again in the window"
+        if what == "done":
+            done.add(key)
+    assert done
 
 
 def test_a_cell_of_somebody_else_is_not_read_as_a_record(client: locksmith.Client) -> None:
