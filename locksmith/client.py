@@ -150,6 +150,11 @@ class Client:
         self._engine = settings.engine
 
     @property
+    def address(self) -> str:
+        """Where the store is, for people: without secrets."""
+        return self._engine.store.address
+
+    @property
     def guarantees(self) -> Guarantee:
         """What the store promises."""
         return self._engine.store.guarantees

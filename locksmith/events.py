@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, TypeAlias
 
 logger: Final = logging.getLogger("locksmith")
@@ -112,7 +112,8 @@ def log(event: Event) -> None:
     """
     level = _LEVELS.get(type(event), logging.DEBUG)
     if logger.isEnabledFor(level):
-        logger.log(level, "%r", event, extra={"locksmith_event": event})
+        facts = ", ".join(f"{fact.name}={getattr(event, fact.name)!r}" for fact in fields(event)[1:])
+        logger.log(level, "%s: %r (%s)", type(event).__name__, event.name, facts, extra={"locksmith_event": event})
 
 
 def emit(hooks: Sequence[Hook], event: Event) -> None:
