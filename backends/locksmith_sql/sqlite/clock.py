@@ -21,6 +21,8 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _OFFSETS: Final = Path("/proc/self/timens_offsets")
 
 MICROS: Final = 1_000_000
+# 142,000 years: what is added to now must fit into 64 bits.
+_LONGEST: Final = 1 << 62
 
 
 class HostClock:
@@ -63,4 +65,4 @@ def _read(path: Path) -> str:
 
 def micros(seconds: float) -> int:
     """Seconds as whole microseconds."""
-    return int(seconds * MICROS)
+    return min(int(seconds * MICROS), _LONGEST)

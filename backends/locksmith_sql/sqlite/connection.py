@@ -74,6 +74,8 @@ class Desk:
         dialect = sqlite_dialect.dialect()
         self.sql = Statements(self.tables.quoted(dialect))
         self.ddl = self.tables.ddl(dialect)
+        self.closed = False
+        self.on_fork: Callable[[], None] = _nothing
         self._fresh()
         _desks.add(self)
 
@@ -83,7 +85,6 @@ class Desk:
         self.mutex = threading.Lock()
         self._link: Link | None = None
         self._ready = False
-        self.closed = False
         self._identity: tuple[int, int] | None = None
         # Always taken in this order: the poller's, then the writer's.
         self.poll_mutex = threading.Lock()
@@ -208,7 +209,9 @@ class Desk:
                 return True
             self._discard()
             self._ready = False
-            return False
+        with self.poll_mutex:
+            self._discard_poll()
+        return False
 
     def _doubt(self, error: sqlite3.Error) -> None:
         # Being busy leaves a connection as it was. After anything else it is opened anew, tables and all.
@@ -256,6 +259,11 @@ class Desk:
             if link is not None:
                 _keep(link)
         self._fresh()
+        self.on_fork()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _keep(link: Link) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from locksmith import redact
-from locksmith.errors import ConfigurationError, StoreError, StoreProtocolError, StoreUnavailable
+from locksmith.errors import ConfigurationError, StoreAuthError, StoreError, StoreProtocolError, StoreUnavailable
 from locksmith_sql.schema import SCHEMA_VERSION
 from locksmith_sql.sqlite.errors import translate
 from locksmith_sql.sqlite.mounts import is_network, kind_of
@@ -44,8 +44,17 @@ def connect(engine: sa.Engine, place: str) -> sa.Connection:
 
 def _cannot_open(error: SQLAlchemyError, place: str) -> StoreError:
     directory = Path(place).parent
-    if not directory.is_dir():
+    try:
+        exists = directory.is_dir()
+        allowed = os.access(directory, os.W_OK | os.X_OK) and (not Path(place).exists() or os.access(place, os.W_OK))
+    except PermissionError:
+        exists, allowed = True, False
+    if not exists:
         return StoreUnavailable(f"there is no directory {directory} for {place}: create it, or name another file")
+    if not allowed:
+        return StoreAuthError(
+            f"this user may not write to {place}, or to its directory: allow it, or name another file"
+        )
     if isinstance(error, DBAPIError):
         return translate(error, place)
     return StoreUnavailable(f"{place} could not be opened: {redact.text(error)}")

@@ -74,6 +74,7 @@ class SQLiteStore(Store):
         self._engine = engine if ours else None
         self._desk = Desk(engine, namespace, path)
         self._hub = Hub(self._desk, runtime)
+        self._desk.on_fork = self._hub.fresh
         self._looked_at = runtime.clock.now()
 
     @classmethod
@@ -243,8 +244,7 @@ class SQLiteStore(Store):
             self._engine.dispose()
 
     def after_fork(self) -> None:
-        # The connections were closed before the fork (see connection.py): there is nothing to be careful with.
-        self._hub.fresh()
+        """See Store.after_fork: the connections were closed before it, and all is fresh already (connection.py)."""
 
     # How requests are made.
 

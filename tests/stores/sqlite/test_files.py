@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,35 @@ def test_a_directory_in_place_of_the_file(open_store: Any, claim: Any, tmp_path:
 def test_a_place_where_nothing_can_be_created(open_store: Any, claim: Any) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         _ask(open_store(url="sqlite:////proc/locks.db"), claim)
+
+
+@pytest.mark.parametrize("case", ["directory", "file", "path"])
+def test_a_place_that_this_user_may_not_use(open_store: Any, claim: Any, case: str) -> None:
+    """In a child that is nobody, where the tests are run by root, whom nothing is forbidden."""
+    base = Path(tempfile.mkdtemp())  # pytest's own directories are closed to others
+    base.chmod(0o755)
+    place = base / "sub" / "locks.db"
+    place.parent.mkdir()
+    if case == "file":
+        place.touch(0o444)
+    place.parent.chmod({"directory": 0o555, "file": 0o777, "path": 0o000}[case])
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            try:
+                _ask(open_store(url=f"sqlite:///{place}"), claim)
+            except StoreAuthError as error:
+                code = 0 if "may not" in str(error) and str(place) in str(error) else 2
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    place.parent.chmod(0o755)
+    shutil.rmtree(base)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_a_file_that_may_only_be_read(open_store: Any, claim: Any, path: Path) -> None:
