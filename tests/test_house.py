@@ -43,6 +43,9 @@ STRANGERS = {
 }
 """What may be imported beside the standard library, by folder; the longest prefix counts. Drivers live in backends."""
 
+STANDARD = sys.stdlib_module_names | {"annotationlib"}
+"""Of this Python, and of newer ones that the code looks out for."""
+
 
 # ------------------------------------------------------------------------------------- reading code and map
 
@@ -176,7 +179,7 @@ def test_the_core_imports_no_store_and_not_the_suite(path):
 def test_strangers_are_imported_where_they_belong(path):
     place = max((folder for folder in STRANGERS if shown(path).startswith(f"{folder}/")), key=len)
     roots = {name.partition(".")[0] for name in imports(path)}
-    strangers = {root for root in roots if root not in sys.stdlib_module_names and root not in MODULES}
+    strangers = {root for root in roots if root not in STANDARD and root not in MODULES}
     assert sorted(strangers - STRANGERS[place]) == []
 
 
