@@ -53,15 +53,10 @@ class Link:
         self.sql = sql
         self.clock = clock
         self.serial = next(_serials)
-
-    def close(self) -> None:
-        """Close it, whatever state it is in: SQLite rolls back what was not committed."""
-        with suppress(Exception):
-            self.cursor.close()
-        with suppress(Exception):
-            self.held.close()
-        with suppress(Exception):
-            self.raw.close()
+        # For clients that nobody closed: Python warns of connections that are collected open. Not at exit, where
+        # somebody may still want to give something back.
+        self.close = weakref.finalize(self, _close, self.cursor, self.held, self.raw)
+        self.close.atexit = False
 
 
 class Desk:
@@ -262,12 +257,20 @@ class Desk:
         self.on_fork()
 
 
+def _close(cursor: sqlite3.Cursor, held: sa.Connection, raw: sqlite3.Connection) -> None:
+    """Close a connection, whatever state it is in: SQLite rolls back what was not committed."""
+    for close in (cursor.close, held.close, raw.close):
+        with suppress(Exception):
+            close()
+
+
 def _nothing() -> None:
     pass
 
 
 def _keep(link: Link) -> None:
     """Never close nor collect this: closing would speak on the parent's connection."""
+    link.close.detach()
     _inherited.extend((link, link.raw, link.cursor, link.held))
     with suppress(ImportError, AttributeError):
         import ctypes

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +274,16 @@ def test_network_file_systems_are_refused(
 
 def test_an_engine_of_the_users(claim: Any, path: Path) -> None:
     """Whatever its pool and its settings; it stays open, and its own connections are as they were."""
-    for settings in ({}, {"poolclass": sa.NullPool}, {"poolclass": sa.StaticPool}, {"pool_size": 1, "max_overflow": 0}):
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"poolclass": sa.NullPool},
+        {"poolclass": sa.StaticPool},
+        {"pool_size": 1, "max_overflow": 0},
+        {"isolation_level": "SERIALIZABLE"},
+    ]
+    if sys.version_info >= (3, 12):
+        kinds.append({"connect_args": {"autocommit": False}})
+    for settings in kinds:
         engine = sa.create_engine(f"sqlite:///{path}", **settings)
         store = SQLiteStore.from_client(engine, runtime=Blocking(), namespace="test")
         grant = _ask(store, claim)
@@ -397,3 +409,15 @@ def test_a_cancelled_task_does_not_share_its_connection(path: Path, claim: Any) 
         await store.close()
 
     asyncio.run(main())
+
+
+def test_a_store_that_nobody_closed_goes_in_silence(path: Path, claim: Any) -> None:
+    """Its connections are closed when it is collected, or else Python 3.13 warns of them."""
+    store = SQLiteStore.from_url(f"sqlite:///{path}", runtime=Blocking(), namespace="test")
+    _ask(store, claim)
+    drive(store.wait(drive(store.acquire(claim(), queue=True)), 0.01))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del store
+        gc.collect()
+    assert not any(str(path) in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
