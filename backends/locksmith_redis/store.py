@@ -135,6 +135,8 @@ class RedisStore(Cells, People):
     async def beat(self, grants: Sequence[Grant], tickets: Sequence[Ticket], *, within: float) -> list[Word]:
         """See Store.beat: one script per 200 names, all of them in one write."""
         items: list[Grant | Ticket] = [*grants, *tickets]
+        if not items:
+            return []
         chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
         until = self.runtime.clock.now() + within
         answers = await self._ask_all([self._chunk(chunk) for chunk in chunks], within)
