@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -46,8 +47,9 @@ class Flight:
 
     def land(self) -> None:
         self.go_on.set()
-        self.pool.shutdown()
+        # First: whoever still waits, in a test that failed, is told and does not keep the process from ending.
         self.client.close()
+        self.pool.shutdown()
 
 
 @pytest.fixture
@@ -136,7 +138,11 @@ def test_in_a_window_later_calls_get_the_recorded_result(fly: Any) -> None:
 
 
 def test_a_run_longer_than_its_window_is_joined_all_the_same(fly: Any) -> None:
-    flight = fly(lambda: 1, lambda: 2, once_per=0.001)
+    def longer_than_the_window() -> int:
+        time.sleep(0.002)
+        return 1
+
+    flight = fly(longer_than_the_window, lambda: 2, once_per=0.001)
     assert [call.result(10) for call in flight.take_off(2)] == [1, 1, 1]
     assert flight.call() == 2
 

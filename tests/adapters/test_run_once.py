@@ -183,7 +183,7 @@ def test_raise(store: str) -> None:
 def test_wait(store: str) -> None:
     job = Job()
 
-    @run_once("k", store=store, on_conflict="wait")
+    @run_once("k", store=store, on_conflict="wait", wait=10)
     def fn() -> int:
         return job.body()
 
