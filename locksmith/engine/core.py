@@ -137,7 +137,8 @@ class Engine:
             return hold.state is State.RELEASING and hold.release_unknown
         if self.keeper.drop(hold):
             self.keeper.announce(hold)
-            self._owe(hold.grant.claim)
+            self.keeper.owe_lost(hold)
+            self.ensure_keeper()
         raise hold.loss()
 
     async def acquire_strictly(self, claim: Claim, wait: float | None, max_hold: float | None = None) -> Hold | None:

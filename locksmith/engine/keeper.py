@@ -84,6 +84,11 @@ class Keeper:
         self.debts[claim.owner] = Debt(claim, self._now())
         self._wake_by(-math.inf)
 
+    def owe_lost(self, hold: Hold) -> None:
+        """The same for a lost lease; with a lock_delay its ttl must end by itself, or the delay would not begin."""
+        if not hold.grant.claim.lock_delay:
+            self.owe(hold.grant.claim)
+
     def stop(self) -> None:
         """End the run after the round under way."""
         self._closing = True
@@ -114,10 +119,13 @@ class Keeper:
         self._end_what_ended()
         await self._beat()
         self._end_what_ended()
+        if self._may_pay():
+            await self.pay()
+
+    def _may_pay(self) -> bool:
         # A debt is paid by a request of its own, which may hang on a dead network for seconds; those seconds belong to
         # the holders whose deadlines come near, so nothing is paid while beats fail.
-        if self._reachable or not self.holds:
-            await self.pay()
+        return self._reachable or not self.holds
 
     def announce(self, hold: Hold) -> None:
         """Tell whoever wants to know that this lease was lost. Call after a `drop` that returned True."""
@@ -159,8 +167,9 @@ class Keeper:
                 due = min(due, hold.ends_at)
         for ticket_due in list(self._ticket_due.values()):
             due = min(due, ticket_due)
-        for debt in list(self.debts.values()):
-            due = min(due, debt.due)
+        if self._may_pay():  # else a debt that is due would keep us awake without being paid
+            for debt in list(self.debts.values()):
+                due = min(due, debt.due)
         return due
 
     def _end_what_ended(self) -> None:
@@ -168,7 +177,7 @@ class Keeper:
         for hold in list(self.holds.values()):
             if hold.ends_at is not None and now >= hold.ends_at:
                 hold.lose("its max_hold ended")
-                self.owe(hold.grant.claim)
+                self.owe_lost(hold)
             if not hold.held and hold.state is State.LOST and self.drop(hold):
                 self.announce(hold)
 
@@ -249,7 +258,9 @@ class Keeper:
                 continue
             try:
                 await self._store.abandon(debt.claim, tombstone=True)
-            except StoreError:
+            except Exception as error:  # noqa: BLE001 - a bug of the store must not hold up the debts behind this one
+                if not isinstance(error, StoreError):
+                    events.logger.exception("undoing %r failed", debt.claim.name)
                 debt.pause = min(debt.pause * 2, 2.0)
                 debt.due = self._now() + debt.pause
                 if debt.due < debt.until:
