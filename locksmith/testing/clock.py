@@ -119,6 +119,11 @@ class VirtualClock:
         with self._changed:
             return sum(sleeper.asleep for sleeper in self._heap)
 
+    def sleeps(self, thread: threading.Thread) -> bool:
+        """Whether this thread sleeps by this clock."""
+        with self._changed:
+            return any(sleeper.thread is thread and sleeper.asleep for sleeper in self._heap)
+
     def wait_for_sleepers(self, count: int, *, within: float = 10.0) -> None:
         """Wait, in real time, until at least `count` threads sleep by this clock.
 
@@ -225,4 +230,10 @@ class VirtualClock:
 
 
 def _sleeps_elsewhere(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_code in _ELSEWHERE
+    if frame is None or frame.f_code not in _ELSEWHERE:
+        return False
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return False  # it waits a moment for a thread that it has just started
+        frame = frame.f_back
+    return True
