@@ -207,6 +207,24 @@ def test_a_forked_child_gets_a_client_that_works(tmp_path: Any) -> None:
     assert fn(1) == 1
 
 
+def test_each_process_looks_for_its_store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKSMITH_URL", f"sqlite:///{tmp_path}/parent.db")
+
+    @run_once("k")
+    def fn() -> None: ...
+
+    fn()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ["LOCKSMITH_URL"] = f"sqlite:///{tmp_path}/child.db"
+            fn()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "child.db").exists()
+
+
 def test_a_child_that_was_forked_in_the_function_and_comes_out_of_it_is_told(tmp_path: Any) -> None:
     @run_once("k", store=f"sqlite:///{tmp_path}/locks.db", once_per=60)
     def fn() -> int:

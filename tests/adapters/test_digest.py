@@ -37,6 +37,24 @@ def test_equal_to_the_default_means_the_same_value_and_type() -> None:
     assert len({key(job, 1), key(job, 1.0), key(job, "1"), key(job, True)}) == 4
 
 
+def test_equal_to_the_default_need_not_be_the_same_object() -> None:
+    @run_once
+    def f(a: int, tags: object = ("x", "y"), name: str = "a name", size: int = 10**20, rate: float = 0.5) -> None: ...
+
+    apart: dict[str, Any] = {"tags": list("xy"), "name": " ".join(["a", "name"]), "size": 10**19 * 10, "rate": 1 / 2}
+    assert key(f, 1, **apart) == key(f, 1)
+    assert len({key(f, 1, **{name: value, "rate": 2.5}) for name, value in apart.items()}) == 1
+
+
+def test_what_the_rest_is_called_does_not_count() -> None:
+    def one(*args: int, **kwargs: int) -> None: ...
+
+    def two(*rest: int, **more: int) -> None: ...
+
+    one.__qualname__ = two.__qualname__ = "same"
+    assert key(run_once(one), 1, 2, x=3) == key(run_once(two), 1, 2, x=3) != key(run_once(one), 2, 1, x=3)
+
+
 def test_a_new_defaulted_parameter_survives_a_rolling_deploy() -> None:
     def old(account: int) -> None: ...
 
