@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from locksmith import names
-from locksmith.errors import CellConflict, CellTooLarge, ConfigurationError, LeaseLost
+from locksmith.errors import CellConflict, CellTooLarge, ConfigurationError, LeaseLost, SettingsConflict
 from locksmith.memory_world import Handover, World
 from locksmith.runtime import Clock, Runtime
 from locksmith.store import (
@@ -106,7 +106,10 @@ class MemoryStore(Store):
         """See Store.acquire."""
         since = self.runtime.clock.now()
         ticket = Ticket(claim, 0, since, Inbox(self.runtime.event())) if queue else None
-        return self._do(lambda world, now, us: world.acquire(claim, ticket, since, now, us))
+        reply = self._do(lambda world, now, us: world.acquire(claim, ticket, since, now, us))
+        if isinstance(reply, SettingsConflict):
+            raise reply
+        return reply
 
     async def beat(self, grants: Sequence[Grant], tickets: Sequence[Ticket], *, within: float) -> list[Word]:
         """See Store.beat."""

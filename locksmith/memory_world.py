@@ -66,8 +66,11 @@ class World:
 
     def acquire(
         self, claim: Claim, ticket: Ticket | None, since: float, now: float, micros: int
-    ) -> tuple[Grant | Ticket | None, list[Handover]]:
-        """See Store.acquire. `ticket` is what to put in line, or None for a try. `since` goes into the grant."""
+    ) -> tuple[Grant | Ticket | SettingsConflict | None, list[Handover]]:
+        """See Store.acquire. `ticket` is what to put in line, or None for a try. `since` goes into the grant.
+
+        A SettingsConflict is returned, not raised: whoever was granted on the way must be told all the same.
+        """
         state = self.names.setdefault(claim.key, NameState(claim.limit))
         handed = self.settle(state, now, micros)
         state.used_at = now
@@ -81,9 +84,8 @@ class World:
             return waiter.ticket, handed
         nobody = not state.holders and next(state.live_line(now), None) is None
         if not nobody and state.limit != claim.limit:
-            raise SettingsConflict(
-                f"{claim.name!r} is in use with limit {state.limit}, not {claim.limit}: agree on one, or wait"
-            )
+            told = f"{claim.name!r} is in use with limit {state.limit}, not {claim.limit}: agree on one, or wait"
+            return SettingsConflict(told), handed
         if nobody:
             state.line.clear()
             state.limit = claim.limit
@@ -240,5 +242,7 @@ class World:
     def _head_expires_in(self, state: NameState, owner: str, now: float) -> float | None:
         if next(iter(state.line), None) != owner:
             return None
-        ends = [holder.expires for holder in state.holders.values()]
-        return max(state.closed_until, min(ends, default=now)) - now
+        first = min((holder.expires for holder in state.holders.values()), default=now)
+        if self._fits(state, state.line[owner].ticket.claim):
+            first = now  # only a lock_delay is in the way
+        return max(state.closed_until, first) - now

@@ -100,9 +100,8 @@ class Pair:
 
     def ask(self, claim: Claim, *, queue: bool) -> None:
         theirs = Ticket(self.scaled(claim), 0, 0.0, Inbox(self.store.runtime.event())) if queue else None
-        try:
-            expected, _ = self.world.acquire(self.scaled(claim), theirs, 0.0, *self.at)
-        except SettingsConflict:
+        expected, _ = self.world.acquire(self.scaled(claim), theirs, 0.0, *self.at)
+        if isinstance(expected, SettingsConflict):
             with pytest.raises(SettingsConflict):
                 drive(self.store.acquire(claim, queue=queue))
             return
