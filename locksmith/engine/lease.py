@@ -77,10 +77,13 @@ class LeaseFace:
         import inspect  # not at the top: it is a third of our import time, and few leases have callbacks
 
         try:
-            inspect.signature(fn).bind(self)
-        except (TypeError, ValueError):
-            return fn
-        return lambda: fn(self)
+            inspect.signature(fn).bind()
+        except TypeError:
+            return lambda: fn(self)
+        except ValueError:  # some builtins do not tell
+            pass
+        # Whatever can be called without arguments is: a default (`lambda name=name: ...`) belongs to whoever wrote it.
+        return fn
 
 
 async def wait_lost(engine: Engine, hold: Hold, timeout: float | None) -> bool:
