@@ -136,8 +136,10 @@ end
 -- Microseconds until there will be something to end for the head of the line; -1 for everybody else.
 local function head_ends(n, owner)
   if n.head ~= owner then return -1 end
-  local first = redis.call('ZRANGE', n.held, 0, 0, 'WITHSCORES')
-  return math.max(n.closed, tonumber(first[2] or n.now), n.now) - n.now
+  local _, permits = cmsgpack.unpack(redis.call('HGET', n.more, 'w' .. owner))
+  local free = n.now -- unless a holder, and not only a lock_delay, is in the way
+  if n.used + permits > n.limit then free = tonumber(redis.call('ZRANGE', n.held, 0, 0, 'WITHSCORES')[2]) end
+  return math.max(n.closed, free, n.now) - n.now
 end
 
 -- A waiter was heard of.
