@@ -2,7 +2,7 @@
 
 Knobs, all environment variables:
     LOCKSMITH_FULL=1        the whole suite on every Python (else the slow tests run on the first one only)
-    LOCKSMITH_WORKERS=4     pytest workers (default 2; 0 runs in one process)
+    LOCKSMITH_WORKERS=8     pytest workers (default 4, most of whose time is waiting for ttls; 0: one process)
     CI=true                 a server program that is missing is a failure, not a skip
 """
 
@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = False
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
 TYPED = ["locksmith", "backends", "benchmarks", "tests/typing"]
-WORKERS = os.environ.get("LOCKSMITH_WORKERS", "2")
+WORKERS = os.environ.get("LOCKSMITH_WORKERS", "4")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 
 
