@@ -34,6 +34,8 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
 _CODE: Final = re.compile(rf"\b({'|'.join(_CODES)})\b")
 # What servers say of a missing permission from within a script; Redis 6, 7.0 and later each in their own way.
 _DENIED: Final = re.compile(r"ACL failure in script|has no permissions to|user executing the script can't")
+# Who has not authenticated may not send long requests; the server calls that an error of the protocol.
+_STRANGER: Final = "unauthenticated"
 _UNKNOWN_COMMAND: Final = "the server does not know a command that locksmith needs: use Redis 6 or later"
 
 
@@ -47,6 +49,8 @@ def translate(error: BaseException) -> StoreError:
 def _judge(error: BaseException, text: str) -> tuple[type[StoreError], str]:
     if _DENIED.search(text):
         return _CODES["NOPERM"]
+    if _STRANGER in text:
+        return _CODES["NOAUTH"]
     if isinstance(error, driver.TimeoutError):
         return StoreUnavailable, "what became of the request is unknown; try again, or raise the option timeout"
     if isinstance(error, driver.ResponseError) and (code := _CODE.search(text)):
@@ -56,7 +60,13 @@ def _judge(error: BaseException, text: str) -> tuple[type[StoreError], str]:
             return verdict
     if "certificate" in text.lower():
         return StoreAuthError, "correct the TLS options of the URL (ssl_ca_certs, ssl_certfile, ssl_keyfile)"
-    if "SSL" in text and "EOF" not in text:
+    if "EOF occurred in violation of protocol" in text:
+        # The alert that says why is lost where we were still writing when the server hung up.
+        return (
+            StoreUnavailable,
+            "try again; if the server asks for client certificates, give ssl_certfile and ssl_keyfile",
+        )
+    if "SSL" in text:
         return StoreProtocolError, "use rediss:// for a server that speaks TLS and redis:// for one that does not"
     if isinstance(error, driver.ConnectionError | OSError):
         return StoreUnavailable, "check that the server runs and can be reached, and try again"

@@ -114,8 +114,7 @@ class AsyncHub:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await reader
+            await asyncio.wait([reader])
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):

@@ -66,19 +66,22 @@ class Waiters:
         ]
 
     def hear(self, message: list[Any]) -> None:
-        """A message of our channel: owner, ticket number, token."""
-        if message[0] != b"message" or not isinstance(message[-1], bytes):
+        """A message of our channel: owner, ticket number, token. Anything else is not ours, and not understood."""
+        try:
+            kind, _, payload = message
+            owner, number, token = payload.decode("ascii").split(" ")
+            numbers = int(number), int(token)
+        except (ValueError, TypeError, AttributeError):
             return
-        owner, number, token = message[-1].decode("ascii", "replace").split(" ")
         waiter = self._waiters.get(owner)
-        if waiter is None:
+        if waiter is None or kind != b"message":
             return
         if waiter.ticket is None:
-            waiter.early = int(number), int(token)
+            waiter.early = numbers
             # The reply may have been bound between the two lines above.
             if waiter.ticket is None:
                 return
-        self._deliver(waiter.ticket, int(number), int(token))
+        self._deliver(waiter.ticket, *numbers)
 
     def _deliver(self, ticket: Ticket, number: int, token: int) -> None:
         # A push for an earlier place in line of this owner is not for us: that grant has ended.
