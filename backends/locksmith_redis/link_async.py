@@ -13,6 +13,7 @@ from redis import exceptions as driver
 from locksmith.errors import ClientClosed
 from locksmith_redis.link import Answer, keep_for_ever
 from locksmith_redis.url import Server
+from locksmith_redis.wire_async import AsyncWire
 
 
 class AsyncLink:
@@ -20,8 +21,9 @@ class AsyncLink:
 
     def __init__(self, server: Server, now: Callable[[], float]) -> None:
         self._server = server
+        self._timeout = server.timeout
         self._now = now
-        self._idle: list[Any] = []
+        self._idle: list[AsyncWire] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -30,112 +32,104 @@ class AsyncLink:
         if asyncio.get_running_loop() is not self._loop:
             self._move()
         try:
-            connection = self._idle.pop()
+            wire = self._idle.pop()
         except IndexError:
             return await self._ask_anew(payload, again=False)
         since = self._now()
         try:
-            await connection.send_packed_command(payload, False)
-            reply = await connection.read_response(True)
+            reply = await wire.ask(payload, self._timeout)
         except driver.ResponseError:
-            await self._keep(connection)
+            await self._keep(wire)
             raise
         except driver.ConnectionError:
-            await self._end(connection)
+            await _end(wire)
             await self._drop_idle()
         except BaseException:
             # Also CancelledError: the reply may come yet, and must not be taken for that of the next request.
-            await self._end(connection)
+            await _end(wire)
             raise
         else:
-            await self._keep(connection)
+            if self._closed:
+                await _end(wire)
+            else:
+                self._idle.append(wire)
             return reply, since, False
         return await self._ask_anew(payload, again=True)
 
     async def _ask_anew(self, payload: bytes, *, again: bool) -> Answer:
-        connection = self._connection()
+        wire = await self._open(self._timeout)
+        since = self._now()
         try:
-            await connection.connect()
-            since = self._now()
-            await connection.send_packed_command(payload, False)
-            reply = await connection.read_response(True)
+            reply = await wire.ask(payload, self._timeout)
         except driver.ResponseError:
-            await self._keep(connection)
+            await self._keep(wire)
             raise
         except BaseException:
-            await self._end(connection)
+            await _end(wire)
             raise
-        await self._keep(connection)
+        await self._keep(wire)
         return reply, since, again
 
     async def ask_all(self, payloads: list[bytes], within: float) -> list[Answer | Exception]:
         """See Link.ask_all."""
         if asyncio.get_running_loop() is not self._loop:
             self._move()
+        until = self._now() + within
         answers: list[Answer | Exception] = []
+        if self._idle:
+            await self._ask_all_on(self._idle.pop(), payloads, until, answers)
+            if answers and not isinstance(answers[0], driver.ConnectionError):
+                return answers
+            await self._drop_idle()
+            answers.clear()
         try:
-            async with asyncio.timeout(within):
-                await self._all(payloads, answers)
-        except TimeoutError:
-            error = driver.TimeoutError(f"no answer within {within:g} s")
-            answers.extend([error] * (len(payloads) - len(answers)))
+            wire = await self._open(self._left(until))
+        except (driver.RedisError, OSError) as error:
+            return [error] * len(payloads)
+        await self._ask_all_on(wire, payloads, until, answers)
         return answers
 
-    async def _all(self, payloads: list[bytes], answers: list[Answer | Exception]) -> None:
-        pooled = bool(self._idle)
-        connection = self._idle.pop() if pooled else self._connection()
+    async def _ask_all_on(
+        self, wire: AsyncWire, payloads: list[bytes], until: float, answers: list[Answer | Exception]
+    ) -> None:
         try:
-            await self._read_all(connection, payloads, answers)
-            if pooled and not answers:
-                await self._drop_idle()
-                connection = self._connection()
-                await self._read_all(connection, payloads, answers)
-        except BaseException:
-            await self._end(connection)
-            raise
-        if connection.is_connected:
-            await self._keep(connection)
-
-    async def _read_all(self, connection: Any, payloads: list[bytes], answers: list[Answer | Exception]) -> None:
-        pooled = connection.is_connected
-        try:
-            await connection.connect()
             since = self._now()
-            await connection.send_packed_command(b"".join(payloads), False)
+            wire.send(b"".join(payloads))
             while len(answers) < len(payloads):
-                try:
-                    answers.append((await connection.read_response(True), since, False))
-                except driver.ResponseError as refusal:
-                    answers.append(refusal)
+                reply = await wire.receive(self._left(until))
+                answers.append(reply if isinstance(reply, Exception) else (reply, since, False))
         except (driver.RedisError, OSError) as error:
-            await self._end(connection)
-            if pooled and not answers and isinstance(error, driver.ConnectionError):
-                return
+            await _end(wire)
             answers.extend([error] * (len(payloads) - len(answers)))
+        except BaseException:
+            await _end(wire)
+            raise
+        else:
+            await self._keep(wire)
 
-    def _connection(self) -> Any:
+    async def _open(self, seconds: float) -> AsyncWire:
         if self._closed:
             raise ClientClosed("this store was closed: connect again")
-        return self._server.connection()
+        return await AsyncWire.open(self._server, min(seconds, self._timeout))
 
-    async def _keep(self, connection: Any) -> None:
+    async def _keep(self, wire: AsyncWire) -> None:
         if self._closed:
-            await self._end(connection)
+            await _end(wire)
         else:
-            self._idle.append(connection)
-
-    async def _end(self, connection: Any) -> None:
-        with suppress(Exception):
-            await connection.disconnect(nowait=True)
+            self._idle.append(wire)
 
     async def _drop_idle(self) -> None:
+        # What killed one idle connection has killed the others too; each would cost its next user a second try.
         while self._idle:
-            await self._end(self._idle.pop())
+            await _end(self._idle.pop())
+
+    def _left(self, until: float) -> float:
+        return max(0.001, until - self._now())
 
     def _move(self) -> None:
         """Another loop runs now: what the old one opened cannot be used here."""
-        for connection in self._idle:
-            abandon(connection)
+        for wire in self._idle:
+            abandon(wire.connection)
         self._idle = []
         self._loop = asyncio.get_running_loop()
 
@@ -146,13 +140,18 @@ class AsyncLink:
             self._move()
         while self._idle:
             with suppress(Exception):
-                await self._idle.pop().disconnect()
+                await self._idle.pop().connection.disconnect()
 
     def after_fork(self) -> None:
         """See Store.after_fork."""
         keep_for_ever(self._idle)
         self._idle = []
         self._loop = None
+
+
+async def _end(wire: AsyncWire) -> None:
+    with suppress(Exception):
+        await wire.close()
 
 
 def abandon(connection: Any) -> None:
