@@ -32,11 +32,6 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "WRONGTYPE": (StoreProtocolError, "something else uses a key of ours: choose another namespace"),
 }
 _CODE: Final = re.compile(rf"\b({'|'.join(_CODES)})\b")
-# What servers say of a missing permission from within a script; Redis 6, 7.0 and later each in their own way.
-_DENIED: Final = re.compile(r"ACL failure in script|has no permissions to|user executing the script can't")
-# Who has not authenticated may not send long requests; the server calls that an error of the protocol.
-_STRANGER: Final = "unauthenticated"
-_UNKNOWN_COMMAND: Final = "the server does not know a command that locksmith needs: use Redis 6 or later"
 
 
 def translate(error: BaseException) -> StoreError:
@@ -47,35 +42,45 @@ def translate(error: BaseException) -> StoreError:
 
 
 def _judge(error: BaseException, text: str) -> tuple[type[StoreError], str]:
-    if _DENIED.search(text):
-        return _CODES["NOPERM"]
-    if _STRANGER in text:
-        return _CODES["NOAUTH"]
     if isinstance(error, driver.TimeoutError):
         return StoreUnavailable, "what became of the request is unknown; try again, or raise the option timeout"
+    for said, verdict in _SAYINGS:
+        if said.search(text):
+            return verdict
     if isinstance(error, driver.ResponseError) and (code := _CODE.search(text)):
         return _CODES[code[0]]
     for kind, verdict in _KINDS:
         if isinstance(error, kind):
             return verdict
-    if "certificate" in text.lower():
-        return StoreAuthError, "correct the TLS options of the URL (ssl_ca_certs, ssl_certfile, ssl_keyfile)"
-    if "EOF occurred in violation of protocol" in text:
-        # The alert that says why is lost where we were still writing when the server hung up.
-        return (
-            StoreUnavailable,
-            "try again; if the server asks for client certificates, give ssl_certfile and ssl_keyfile",
-        )
-    if "SSL" in text:
-        return StoreProtocolError, "use rediss:// for a server that speaks TLS and redis:// for one that does not"
-    if isinstance(error, driver.ConnectionError | OSError):
-        return StoreUnavailable, "check that the server runs and can be reached, and try again"
-    if "unknown command" in text.lower():
-        return StoreProtocolError, _UNKNOWN_COMMAND
     return StoreProtocolError, "check that URL, server and version belong together"
 
 
-_KINDS: Final[tuple[tuple[type[driver.RedisError], tuple[type[StoreError], str]], ...]] = (
+# In this order.
+_SAYINGS: Final[tuple[tuple[re.Pattern[str], tuple[type[StoreError], str]], ...]] = (
+    # A missing permission within a script; Redis 6, 7.0 and later each in their own way.
+    (re.compile("ACL failure in script|has no permissions to|user executing the script can't"), _CODES["NOPERM"]),
+    # Who has not authenticated may not send long requests; the server calls that an error of the protocol.
+    (re.compile("unauthenticated"), _CODES["NOAUTH"]),
+    (
+        re.compile("certificate", re.IGNORECASE),
+        (StoreAuthError, "correct the TLS options of the URL (ssl_ca_certs, ssl_certfile, ssl_keyfile)"),
+    ),
+    # The alert that says why is lost where we were still writing when the server hung up.
+    (
+        re.compile("EOF occurred in violation of protocol"),
+        (StoreUnavailable, "try again; if the server asks for client certificates, give ssl_certfile and ssl_keyfile"),
+    ),
+    (
+        re.compile("SSL"),
+        (StoreProtocolError, "use rediss:// for a server that speaks TLS and redis:// for one that does not"),
+    ),
+    (
+        re.compile("unknown command", re.IGNORECASE),
+        (StoreProtocolError, "the server does not know a command that locksmith needs: use Redis 6 or later"),
+    ),
+)
+
+_KINDS: Final[tuple[tuple[type[Exception], tuple[type[StoreError], str]], ...]] = (
     (driver.AuthenticationError, _CODES["WRONGPASS"]),
     (driver.AuthorizationError, _CODES["NOPERM"]),
     (driver.NoPermissionError, _CODES["NOPERM"]),
@@ -84,4 +89,7 @@ _KINDS: Final[tuple[tuple[type[driver.RedisError], tuple[type[StoreError], str]]
     (driver.OutOfMemoryError, _CODES["OOM"]),
     (driver.ClusterDownError, _CODES["CLUSTERDOWN"]),
     (driver.AskError, _CODES["MOVED"]),
+    # Last, because the driver derives some of the above from it.
+    (driver.ConnectionError, (StoreUnavailable, "check that the server runs and can be reached, and try again")),
+    (OSError, (StoreUnavailable, "check that the server runs and can be reached, and try again")),
 )

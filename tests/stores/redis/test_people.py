@@ -60,7 +60,7 @@ def test_waiters_alone_make_a_name_live(face: Any, store: RedisStore, claim: Mak
         grant = await store.acquire(claim(ttl=0.05, lock_delay=20.0), queue=True)
         assert isinstance(grant, Grant)
         assert isinstance(await store.acquire(claim(), queue=True), Ticket)
-        time.sleep(0.1)
+        await store.runtime.sleep(0.1)
         return await listed(store)
 
     assert face.run(waiting()) == ["n"]
@@ -107,7 +107,7 @@ def test_tokens_grow_when_the_clock_does_not(face: Any, redis_server: RedisServe
 def test_a_request_that_arrives_after_its_undoing_is_refused(
     face: Any, start_redis: Any, namespace: str, claim: Make
 ) -> None:
-    """Rule 3: the acquire hangs in the network, its caller gives up and leaves a tombstone; then the acquire arrives."""
+    """Rule 3: the acquire hangs in the network, its caller gives up and leaves a tombstone; then it arrives."""
     server = start_redis()
     with Proxy(server.address) as proxy:
         slow = face.store(proxy.through(server.url) + "?timeout=0.2", namespace)
