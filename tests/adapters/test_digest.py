@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -252,9 +253,13 @@ def test_a_script_has_the_same_keys_as_the_module(tmp_path: Path) -> None:
         "    child.start(); child.join()\n"
     )
 
+    # A script finds its neighbours beside it, whatever the one who runs the tests has set.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+
     def lines(*arguments: str) -> list[str]:
+        command = [sys.executable, *arguments]
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout.split()
 

@@ -125,6 +125,7 @@ def test_no_connection_crosses_a_fork(open_store: Any, claim: Any) -> None:
     assert drive(store.acquire(claim("b"), queue=False)) is not None, "the parent goes on"
 
 
+@pytest.mark.native_threads  # a greenlet that only computes lets nobody else run
 def test_fork_while_threads_work(open_store: Any, claim: Any) -> None:
     """A fork waits for the transaction under way; the child gets locks that nobody holds."""
     store = open_store()
