@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from ctypes import c_double
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ class Heart:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._slots: Any = None
-        self._free: list[int] = []
+        self._free: deque[int] = deque()
         self._used: dict[str, int] = {}
 
     def keep(self, hold: Hold) -> None:
@@ -60,7 +61,7 @@ class Heart:
         with self._lock:
             if not self._start() or not self._free:
                 return
-            slot = self._free.pop()
+            slot = self._free.popleft()
             self._slots[slot] = NOTHING
             grant = hold.grant
             order = {"keep": slot, "claim": grant.claim, "token": grant.token, "since": grant.since, "ttl": grant.ttl}
@@ -78,7 +79,8 @@ class Heart:
         with self._lock:
             slot = self._used.pop(hold.grant.claim.owner, None)
             if slot is not None:
-                # The child frees the slot by word order: it hears of the drop before it hears of the slot's next use.
+                # To the end of the queue: an answer that is on its way to the child is still written into this slot,
+                # and must not end, or seem to renew, the lease that has it next.
                 self._say({"drop": hold.grant.claim.owner})
                 self._free.append(slot)
 
@@ -117,7 +119,7 @@ class Heart:
         except (OSError, RuntimeError) as error:
             events.logger.warning("no heartbeat process could be started, the keeper renews alone: %s", error)
             return False
-        self._free = list(range(SLOTS - 1, -1, -1))
+        self._free = deque(range(SLOTS))
         return self._say(self._hello)
 
     def _say(self, order: dict[str, Any]) -> bool:
