@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -93,6 +94,7 @@ class Asyncio:
         # The loop keeps only weak references to tasks; these must reach their end.
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
+        self._pid = 0
 
     async def settle(self, reply: Awaitable[T] | T) -> T:
         """See Runtime.settle."""
@@ -114,6 +116,7 @@ class Asyncio:
         the same costs two thirds of waking one of four.
         """
         if self._threads is None:
+            self._pid = os.getpid()
             self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="locksmith-call")
         return await asyncio.get_running_loop().run_in_executor(self._threads, fn)
 
@@ -144,9 +147,10 @@ class Asyncio:
 
     def reset(self) -> None:
         """See Runtime.reset."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        threads, self._threads = self._threads, None
+        # Not in a forked child: there are no threads to end there, and the lock it takes may have been held.
+        if threads is not None and os.getpid() == self._pid:
+            threads.shutdown(wait=False)
 
     def _start(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
         try:
