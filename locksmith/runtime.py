@@ -197,8 +197,8 @@ class Blocking:
         return ThreadEvent(self.clock)
 
     def context(self) -> object:
-        """See Runtime.context."""
-        return threading.get_ident()
+        """See Runtime.context. Not the thread's number: a new thread gets that of one that has ended."""
+        return threading.current_thread()
 
     def background(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Background | None:
         """See Runtime.background: a daemon thread."""

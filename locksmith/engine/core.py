@@ -75,6 +75,11 @@ class Engine:
             if reply is None:
                 self._emit_gave_up(claim, began)
                 return None
+            if self._now() >= believe_until(reply.ttl, reply.since):
+                raise StoreUnavailable(
+                    f"the store's yes to {claim.name!r} came so late that the lease may have ended by now: nothing is "
+                    "held; try again, or raise the ttl"
+                )
             return self._begin(reply, began, max_hold)
         except _REFUSED:
             raise
@@ -155,6 +160,7 @@ class Engine:
         hold.state = State.RELEASING
         self.keeper.drop(hold)
         self._let_go(hold)
+        await self.keeper.silence(hold)
         grant = hold.grant
         grant = grant._replace(claim=grant.claim._replace(ttl=seconds))
         word = (await self.store.beat([grant], [], within=CALL_LIMIT))[0]
@@ -172,17 +178,17 @@ class Engine:
         if self.closed:
             return
         self.closed = True
-        for owner, claim in list(self._asking.items()):
-            if ticket := self.keeper.tickets.get(owner):
-                ticket.inbox.deliver(ClientClosed("the client was closed while this waited: connect again"))
-            # The tombstone also refuses a request that is still under way. What is a hold by now is released below.
-            if owner not in self.keeper.holds:
-                await self._undo(claim, tombstone=True)
-        for hold in list(self.keeper.holds.values()):
-            try:
-                await self.release(hold)
-            except Exception as error:  # noqa: BLE001 - the others must be given back all the same
-                events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
+        try:
+            await self._give_everything_back()
+        except BaseException:
+            # Somebody interrupts this: nothing is renewed any more, and the keeper gives back what is left.
+            for hold in list(self.keeper.holds.values()):
+                if self.keeper.drop(hold):
+                    hold.state = State.RELEASING
+                    hold.release_unknown = True
+                    self._let_go(hold)
+                    self._owe(hold.grant.claim)
+            raise
         await self.stop_keeper()
         if self.heart is not None:
             self.heart.close()
@@ -285,6 +291,19 @@ class Engine:
             )
 
     # Ends and undoing.
+
+    async def _give_everything_back(self) -> None:
+        for owner, claim in list(self._asking.items()):
+            if ticket := self.keeper.tickets.get(owner):
+                ticket.inbox.deliver(ClientClosed("the client was closed while this waited: connect again"))
+            # The tombstone also refuses a request that is still under way. What is a hold by now is released below.
+            if owner not in self.keeper.holds:
+                await self._undo(claim, tombstone=True)
+        for hold in list(self.keeper.holds.values()):
+            try:
+                await self.release(hold)
+            except Exception as error:  # noqa: BLE001 - the others must be given back all the same
+                events.logger.warning("closing: %r was not given back: %s", hold.grant.claim.name, error)
 
     async def _undo(self, claim: Claim, *, tombstone: bool) -> None:
         try:

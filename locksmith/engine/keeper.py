@@ -51,6 +51,7 @@ class Keeper:
         self._wakes_at = -math.inf
         self._reachable = True
         self._closing = False
+        self._asked: list[Hold] = []
         self.holds: dict[str, Hold] = {}
         self.tickets: dict[str, Ticket] = {}
         self._ticket_due: dict[str, float] = {}
@@ -165,8 +166,9 @@ class Keeper:
             due = min(due, hold.renew_due, hold.valid_until)
             if hold.ends_at is not None:
                 due = min(due, hold.ends_at)
-        for ticket_due in list(self._ticket_due.values()):
-            due = min(due, ticket_due)
+        for owner, ticket_due in list(self._ticket_due.items()):
+            if owner in self.tickets:  # else its waiter left while we wrote down when to ask next
+                due = min(due, ticket_due)
         if self._may_pay():  # else a debt that is due would keep us awake without being paid
             for debt in list(self.debts.values()):
                 due = min(due, debt.due)
@@ -196,11 +198,23 @@ class Keeper:
             for owner, t in list(self.tickets.items())
             if self._ticket_due.get(owner, math.inf) - now <= t.claim.waiter_ttl / 6
         ]
-        words = await self._ask(holds, tickets, now)
+        # Noted before the last look at who is still kept: see `silence`.
+        self._asked = holds
+        try:
+            holds = [hold for hold in holds if hold.grant.claim.owner in self.holds]
+            words = await self._ask(holds, tickets, now)
+        finally:
+            self._asked = []
         for hold, word in zip(holds, words, strict=False):
             self._hear_hold(hold, word)
         for ticket, word in zip(tickets, words[len(holds) :], strict=False):
             self._hear_ticket(ticket, word)
+
+    async def silence(self, hold: Hold) -> None:
+        """Return when no beat about a dropped hold is under way, which would arm its whole ttl again."""
+        until = self._now() + CALL_LIMIT
+        while hold in self._asked and self._now() < until:
+            await self._runtime.sleep(0.002)
 
     async def _ask(self, holds: list[Hold], tickets: list[Ticket], now: float) -> list[Word]:
         ends = [hold.valid_until for hold in list(self.holds.values())]
@@ -263,9 +277,12 @@ class Keeper:
                     events.logger.exception("undoing %r failed", debt.claim.name)
                 debt.pause = min(debt.pause * 2, 2.0)
                 debt.due = self._now() + debt.pause
-                if debt.due < debt.until:
-                    continue
-            self.debts.pop(owner, None)
+                if debt.due >= debt.until:
+                    self.debts.pop(owner, None)
+                if self.holds:
+                    return  # it may have hung for seconds: beats and ends come before the next one
+            else:
+                self.debts.pop(owner, None)
 
 
 def _unavailable(error: StoreError) -> StoreUnavailable:
