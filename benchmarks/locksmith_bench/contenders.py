@@ -40,7 +40,7 @@ def of(url: str) -> list[Contender]:
     ours = Contender("locksmith", _promises(url), _locksmith)
     if scheme in ("redis", "rediss", "redis+unix"):
         return [
-            Contender("floor: SET NX PX + compare-and-delete", "exclusion only", _redis_floor, is_floor=True),
+            Contender("floor: SET NX + compare-and-delete", "exclusion only", _redis_floor, is_floor=True),
             ours,
             Contender("redis-py Lock", "exclusion, no queue, no fencing, no renewal", _redis_py_lock),
         ]

@@ -45,10 +45,8 @@ class Screen:
 
     def contended(self, runs: list[Contention]) -> None:
         """Several processes, no work inside the lock."""
-        table = _table(
-            "contended, no work inside", "contender", "processes", "acquisitions/s", "hand-off p50 ms", "p99 ms",
-            "to another", "Jain", "worst wait ms",
-        )  # fmt: skip
+        title = "contended, no work inside: hand-off from release to acquire in another process, in ms"
+        table = _table(title, "contender", "procs", "acq/s", "p50", "p99", "to another", "Jain", "worst wait")
         for one in runs:
             table.add_row(
                 one.contender,
@@ -80,7 +78,7 @@ class Screen:
 
 def _table(title: str, first: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", show_edge=False)
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table
