@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 HIDDEN: Final = "***"
 _SHOWN_OPTIONS: Final = frozenset({"db", "mode", "timeout", "ssl_cert_reqs", "ssl_check_hostname", "wait_replicas"})
+# What a server that does not know AUTH says of it quotes the password.
+_QUOTED: Final = re.compile(r"(with args beginning with:).*", re.DOTALL)
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -18,8 +20,10 @@ def url(text: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return "<a URL that cannot be read>"
-    if not parts.scheme:
+    if not parts.scheme or "://" not in text:
         return "<not a URL>"
+    if misread(text):
+        return "<a URL that cannot be read>"
     # Several hosts in one URL ("etcd://a,b") are no hostname to urlsplit; what follows the last @ is still no secret.
     place = parts.netloc.rpartition("@")[2] if "," in parts.netloc else host + (f":{port}" if port is not None else "")
     user = f"{HIDDEN}@" if "@" in parts.netloc else ""
@@ -29,7 +33,17 @@ def url(text: str) -> str:
 
 def text(message: object) -> str:
     """A driver's message with every URL in it redacted."""
-    return _URL.sub(lambda found: url(found[0]), str(message))
+    return _QUOTED.sub(rf"\1 {HIDDEN}", _URL.sub(lambda found: url(found[0]), str(message)))
+
+
+def misread(text: str) -> bool:
+    """Whether a URL has an @ where none belongs: then an unescaped / ? or # has cut a password in two."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    places = [parts.path, parts.fragment, *(option.partition("=")[0] for option in parts.query.split("&"))]
+    return bool(parts.netloc) and any("@" in place for place in places)
 
 
 def _options(query: str) -> str:

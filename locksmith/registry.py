@@ -26,6 +26,11 @@ def open_store(target: object, *, runtime: Runtime, namespace: str) -> Store:
         scheme, mark, _ = target.partition("://")
         if not mark:
             raise ConfigurationError(f"not a URL: {redact.url(target)}; write for example redis://localhost:6379/0")
+        if redact.misread(target):
+            raise ConfigurationError(
+                f"an @ behind the host of a {scheme.rpartition('@')[2]}:// URL: in a user name or password write "
+                "% / ? # @ as %25 %2F %3F %23 %40"
+            )
         return _by_scheme(scheme.lower()).from_url(target, runtime=runtime, namespace=namespace)
     return _by_client(target).from_client(target, runtime=runtime, namespace=namespace)
 

@@ -37,6 +37,8 @@ _CODE: Final = re.compile(rf"\b({'|'.join(_CODES)})\b")
 def translate(error: BaseException) -> StoreError:
     """The StoreError for what the driver raised; the caller raises it `from` the original."""
     text = redact.text(error)
+    if text != str(error):
+        error.args = (text,)  # it is chained to ours, and a traceback shows both
     kind, advice = _judge(error, text)
     return kind(f"Redis: {text.rstrip('. ')}; {advice}.")
 
