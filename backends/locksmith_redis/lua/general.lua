@@ -89,8 +89,17 @@ local function settle(n)
     if n.dead <= n.now then n.dead = 0 end
   end
   if n.used > 0 then
-    local due = redis.call('ZRANGEBYSCORE', n.held, '-inf', n.now, 'WITHSCORES')
-    for i = 1, #due, 2 do drop(n, due[i], tonumber(due[i + 1])) end
+    local first = redis.call('ZRANGE', n.held, 0, 0, 'WITHSCORES')[2]
+    if not first then
+      -- Somebody deleted the key, or the server evicted it. Nobody knows when these holders end: they have ended.
+      for _, field in ipairs(redis.call('HKEYS', n.more)) do
+        if string.byte(field) == 104 then redis.call('HDEL', n.more, field) end -- "h"
+      end
+      n.used = 0
+    elseif tonumber(first) <= n.now then
+      local due = redis.call('ZRANGEBYSCORE', n.held, '-inf', n.now, 'WITHSCORES')
+      for i = 1, #due, 2 do drop(n, due[i], tonumber(due[i + 1])) end
+    end
   end
   while true do
     local head = redis.call('ZRANGEBYSCORE', n.line, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
