@@ -73,6 +73,8 @@ class Engine:
             if isinstance(reply, Ticket):
                 reply = await self._wait_in_line(reply, began, wait)
             if reply is None:
+                if self.closed:  # it was not taken by others: closing has undone this claim
+                    raise ClientClosed("the client was closed while this acquired: connect again")
                 self._emit_gave_up(claim, began)
                 return None
             if self._now() >= believe_until(reply.ttl, reply.since):

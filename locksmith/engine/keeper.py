@@ -15,7 +15,7 @@ from locksmith import events
 from locksmith.engine.hold import Hold, State
 from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.events import Hook
-from locksmith.runtime import Runtime
+from locksmith.runtime import Runtime, drive
 from locksmith.store import Claim, Gone, Grant, Held, Lost, Store, Ticket, Unknown, Waiting, Word
 
 CALL_LIMIT: Final = 5.0
@@ -145,7 +145,9 @@ class Keeper:
 
     def _call_back(self, fn: Callable[[], object]) -> None:
         # Beside the keeper: a slow callback must not keep other leases from being renewed.
-        self._runtime.background(_calling(fn), "locksmith-callback")
+        call = _calling(fn)
+        if self._runtime.background(call, "locksmith-callback") is None:
+            drive(call())  # no thread can be started any more: better here than not at all
 
     def _wake_by(self, due: float) -> None:
         if due < self._wakes_at:

@@ -12,7 +12,7 @@ import pytest
 
 import locksmith
 from locksmith.engine.core import Engine
-from locksmith.errors import StoreUnavailable
+from locksmith.errors import ClientClosed, StoreUnavailable
 from locksmith.runtime import drive
 from locksmith.store import Ticket
 from locksmith.testing import eventually
@@ -115,3 +115,47 @@ def test_nothing_is_renewed_after_a_close_that_was_interrupted() -> None:
     with locksmith.connect(url) as other:
         assert other.lock("b").acquire(wait=2)
     assert not leases[1].held
+
+
+def test_a_loss_is_told_where_no_thread_can_be_started(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: on_lost was silently left out, as a process at its limit of threads would have seen it."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told: list[str] = []
+    lease = client.lock("n").acquire()
+    lease.on_lost(lambda: told.append("lost"))
+    eventually(lambda: engine_of(client)._run is not None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    client.evict("n", lease.token)
+    eventually(lambda: told == ["lost"])
+
+
+def test_a_request_under_way_at_a_close_says_that_the_client_was_closed() -> None:
+    """Not that the name was taken: AcquireTimeout invites to try again."""
+    client = locksmith.connect(f"memory://races-{uuid.uuid4().hex}")
+    store: Any = engine_of(client).store
+    acquire, sent, closed = store.acquire, threading.Event(), threading.Event()
+
+    async def slow(claim: Any, *, queue: bool) -> Any:
+        sent.set()
+        closed.wait(5)
+        return await acquire(claim, queue=queue)
+
+    store.acquire = slow
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client.lock("n").acquire()
+        except BaseException as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert sent.wait(5)
+    client.close()
+    closed.set()
+    asking.join(5)
+    assert [type(error) for error in raised] == [ClientClosed]
