@@ -148,6 +148,7 @@ class World:
             state = self.names[claim.key] = NameState(claim.limit, used_at=now)
         if tombstone:
             state.dead[claim.owner] = now + TOMBSTONE
+        self._expire(state, now)  # who was lost leaves a lock_delay, also where it is undone afterwards
         state.holders.pop(claim.owner, None)
         state.line.pop(claim.owner, None)
         return self.settle(state, now, micros)
@@ -191,10 +192,7 @@ class World:
 
     def settle(self, state: NameState, now: float, micros: int) -> list[Handover]:
         """Rule 5: expire what is due, then grant from the head of the line. Returns whom to tell."""
-        for owner in [owner for owner, holder in state.holders.items() if holder.expires <= now]:
-            ended = state.holders.pop(owner)
-            if ended.grant.claim.lock_delay:
-                state.closed_until = max(state.closed_until, ended.expires + ended.grant.claim.lock_delay)
+        self._expire(state, now)
         for owner in [owner for owner, until in state.dead.items() if until <= now]:
             del state.dead[owner]
         handed = []
@@ -215,6 +213,12 @@ class World:
         for key, state in list(self.names.items()):
             if not (state.holders or state.line or state.dead) and state.used_at + TOKEN_MEMORY <= now:
                 del self.names[key]
+
+    def _expire(self, state: NameState, now: float) -> None:
+        for owner in [owner for owner, holder in state.holders.items() if holder.expires <= now]:
+            ended = state.holders.pop(owner)
+            if ended.grant.claim.lock_delay:
+                state.closed_until = max(state.closed_until, ended.expires + ended.grant.claim.lock_delay)
 
     def _fits(self, state: NameState, claim: Claim) -> bool:
         used = sum(holder.grant.claim.permits for holder in state.holders.values())

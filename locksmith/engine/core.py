@@ -52,7 +52,8 @@ class Engine:
     def _fresh(self) -> None:
         self.keeper = Keeper(self.store, self.runtime, self.hooks, ended=self._let_go)
         self._run: Background | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        self._starts = False
         self._held_here: dict[str, Hold] = {}
         self._shared_here: dict[str, set[Hold]] = {}
         self._asking: dict[str, Claim] = {}
@@ -337,8 +338,13 @@ class Engine:
         if self._run is not None and self._run.alive():
             return True
         with self._starting:
-            if (self._run is None or not self._run.alive()) and not self.closed:
-                self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
+            # A coroutine that is collected while we start the keeper comes here too, to owe what it asked for.
+            if (self._run is None or not self._run.alive()) and not self.closed and not self._starts:
+                self._starts = True
+                try:
+                    self._run = self.runtime.background(self.keeper.run, "locksmith-keeper")
+                finally:
+                    self._starts = False
             return self._run is not None
 
     async def stop_keeper(self) -> None:

@@ -90,6 +90,7 @@ def abandon(ledger: Ledger, claim: Claim, *, tombstone: bool) -> None:
     """See Store.abandon."""
     # Before anything is granted: to whom is leaving nothing should be.
     name = ledger.load(claim.key, claim.name)
+    ledger.expire(name)  # who was lost leaves a lock_delay, also where it is undone afterwards
     if tombstone:
         ledger.entomb(name, claim.owner)
     if ledger.unhold(name, claim.owner):

@@ -122,7 +122,7 @@ class Ledger:
 
     def settle(self, name: Name) -> None:
         """Expire what is due, then grant from the head of the line."""
-        self._expire(name)
+        self.expire(name)
         name.head = 0
         while name.busy:
             row = self.cursor.execute(self.sql.head, (name.key,)).fetchone()
@@ -242,7 +242,8 @@ class Ledger:
             ends = row[0] if row else ends
         return (max(name.closed, ends) - self.now) / MICROS
 
-    def _expire(self, name: Name) -> None:
+    def expire(self, name: Name) -> None:
+        """End what is due, and grant nothing yet."""
         if name.owner is not None and name.expires <= self.now:
             self.unhold(name, name.owner, lost=True)
         if name.used:
