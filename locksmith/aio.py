@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 from locksmith.connecting import Settings, settle
 from locksmith.engine.core import Engine
 from locksmith.engine.lease import LeaseFace, is_lost, wait_lost
-from locksmith.errors import AcquireTimeout, LeaseLost, StoreError
+from locksmith.errors import AcquireTimeout, InheritedLease, LeaseLost, StoreError
 from locksmith.events import Hook, logger
 from locksmith.recipes.permits import ALL, Permits, check_wait
 from locksmith.runtime import Clock
@@ -73,11 +73,14 @@ class AsyncLease(LeaseFace):
         except StoreError as failed:
             # The work was done under the lease; that giving back is late must not make it look undone.
             logger.debug("leaving %r: %s", self, failed)
+        except InheritedLease:
+            pass  # a forked child leaves the block of its parent, which holds on
         except LeaseLost as lost:
-            if self._cancelled_by_us and body is not None and isinstance(error, asyncio.CancelledError):
+            if self._cancelled_by_us and body is not None:
                 # The cancellation was our word to the body, not somebody's word to the task.
                 body.uncancel()
-                raise lost from error
+                if isinstance(error, asyncio.CancelledError):
+                    raise lost from error
             if error is None:
                 raise
         except Exception:

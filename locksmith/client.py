@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 from locksmith.connecting import Settings, settle
 from locksmith.engine.core import Engine
 from locksmith.engine.lease import LeaseFace, is_lost, wait_lost
-from locksmith.errors import AcquireTimeout, StoreError
+from locksmith.errors import AcquireTimeout, InheritedLease, StoreError
 from locksmith.events import Hook, logger
 from locksmith.recipes.permits import ALL, Permits, check_wait
 from locksmith.runtime import Blocking, Clock, drive
@@ -62,6 +62,8 @@ class Lease(LeaseFace):
         except StoreError as failed:
             # The work was done under the lease; that giving back is late must not make it look undone.
             logger.debug("leaving %r: %s", self, failed)
+        except InheritedLease:
+            pass  # a forked child leaves the block of its parent, which holds on
         except Exception:
             if error is None:
                 raise

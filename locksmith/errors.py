@@ -66,7 +66,7 @@ class AlreadyRunning(LocksmithError):
 
 
 class ResultNotRecorded(LocksmithError):
-    """The run that was joined returned something that cannot be passed on: return what JSON can hold, or do not join."""
+    """The run that was joined returned what cannot be passed on: return what JSON can hold, or do not join."""
 
 
 class LeaseLost(LocksmithError):

@@ -72,6 +72,9 @@ class Background(Protocol):
     def alive(self) -> bool:
         """Whether it still runs where the caller is: a task of another event loop does not."""
 
+    def elsewhere(self) -> bool:
+        """Whether it runs on an event loop that is not the caller's: two loops cannot share a client."""
+
     async def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for its end; False where it still runs."""
 
@@ -158,6 +161,9 @@ class _Thread:
         self._thread = threading.Thread(target=lambda: drive(work()), name=name, daemon=True)
         self._thread.start()
         self.alive = self._thread.is_alive
+
+    def elsewhere(self) -> bool:
+        return False
 
     async def join(self, timeout: float) -> bool:
         if self._thread is not threading.current_thread():

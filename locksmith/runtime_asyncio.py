@@ -78,6 +78,10 @@ class _Task:
     def alive(self) -> bool:
         return not self._task.done() and asyncio._get_running_loop() is self._task.get_loop()
 
+    def elsewhere(self) -> bool:
+        loop = self._task.get_loop()
+        return not self._task.done() and loop.is_running() and loop is not asyncio._get_running_loop()
+
     async def join(self, timeout: float) -> bool:
         if self._task is not asyncio.current_task():
             await asyncio.wait([self._task], timeout=timeout)

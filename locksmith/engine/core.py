@@ -16,6 +16,7 @@ from locksmith.errors import (
     ClientClosed,
     ConfigurationError,
     InvalidTTL,
+    LeaseLost,
     SelfDeadlock,
     StoreAuthError,
     StoreUnavailable,
@@ -67,23 +68,8 @@ class Engine:
         # Noted before the look at `closed`: whoever closes either is seen here, or sees this claim and undoes it.
         self._asking[claim.owner] = claim
         try:
-            if self.closed:
-                raise ClientClosed("this client was closed: connect again")
-            began = self._now()
-            reply = await self.store.acquire(claim, queue=wait is None or wait > 0)
-            if isinstance(reply, Ticket):
-                reply = await self._wait_in_line(reply, began, wait)
-            if reply is None:
-                if self.closed:  # it was not taken by others: closing has undone this claim
-                    raise ClientClosed("the client was closed while this acquired: connect again")
-                self._emit_gave_up(claim, began)
-                return None
-            if self._now() >= believe_until(reply.ttl, reply.since):
-                raise StoreUnavailable(
-                    f"the store's yes to {claim.name!r} came so late that the lease may have ended by now: nothing is "
-                    "held; try again, or raise the ttl"
-                )
-            return self._begin(reply, began, max_hold)
+            self._refuse_unusable()
+            return await self._obtain(claim, wait, max_hold)
         except _REFUSED:
             raise
         except (StoreUnavailable, GeneratorExit):
@@ -92,12 +78,40 @@ class Engine:
             self._owe(claim)
             raise
         except BaseException:
-            if (hold := self.keeper.holds.get(claim.owner)) and self.keeper.drop(hold):
-                self._let_go(hold)
+            if (kept := self.keeper.holds.get(claim.owner)) and self.keeper.drop(kept):
+                self._let_go(kept)
             await self._undo(claim, tombstone=True)
             raise
         finally:
             del self._asking[claim.owner]
+
+    async def _obtain(self, claim: Claim, wait: float | None, max_hold: float | None) -> Hold | None:
+        began = self._now()
+        reply = await self.store.acquire(claim, queue=wait is None or wait > 0)
+        if isinstance(reply, Ticket):
+            reply = await self._wait_in_line(reply, began, wait)
+        if reply is None:
+            self._refuse_unusable()  # not taken by others where closing has undone this claim
+            self._emit_gave_up(claim, began)
+            return None
+        if self._now() >= believe_until(reply.ttl, reply.since):
+            raise StoreUnavailable(
+                f"the store's yes to {claim.name!r} came so late that the lease may have ended by now: nothing is "
+                "held; try again, or raise the ttl"
+            )
+        hold = self._begin(reply, began, max_hold)
+        if self.closed and self.keeper.drop(hold):
+            self._let_go(hold)
+            hold.lose("the client was closed")
+            await self._undo(claim, tombstone=True)
+            self._refuse_unusable()
+        return hold
+
+    def _refuse_unusable(self) -> None:
+        if self.closed:
+            raise ClientClosed("this client was closed: connect again")
+        if self._run is not None and self._run.elsewhere():
+            raise ConfigurationError("this client is in use on another running event loop: connect on this one too")
 
     async def release(self, hold: Hold) -> bool:
         """Give a hold back: True; False where it was released before.
@@ -105,23 +119,15 @@ class Engine:
         Raises LeaseLost where it was lost, StoreError where the outcome is unknown: then it is not renewed any more,
         the keeper goes on trying to give it back, and the caller may call this again.
         """
-        if hold.held and hold.keeper is self.keeper:
-            if not self.keeper.drop(hold):
-                return False  # another thread gives it back at this moment
-            # From here on nothing renews it, whatever becomes of the request.
-            hold.state = State.RELEASING
-            self._let_go(hold)
-        elif not self._to_be_released_again(hold):
-            return False
         grant = hold.grant
         try:
+            if not self._take_to_release(hold):
+                return False
             known = await self.store.release(grant)
+        except LeaseLost:
+            raise
         except BaseException as error:
-            hold.release_unknown = True
-            self._owe(grant.claim)
-            if isinstance(error, Exception):
-                event = events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error))
-                events.emit(self.hooks, event)
+            self._owe_release(hold, error)
             raise
         # "Not ours" after an unknown try, which was sent before the deadline: that one, or the keeper, has released it.
         if not known and not hold.release_unknown:
@@ -136,6 +142,27 @@ class Engine:
             held_for = self._now() - hold.acquired_at
             events.emit(self.hooks, events.Released(grant.claim.name, grant.claim.owner, grant.token, held_for))
         return True
+
+    def _take_to_release(self, hold: Hold) -> bool:
+        if not hold.held or hold.keeper is not self.keeper:
+            return self._to_be_released_again(hold)
+        if not self.keeper.drop(hold):
+            return False  # another thread gives it back at this moment
+        # From here on nothing renews it, whatever becomes of the request.
+        hold.state = State.RELEASING
+        self._let_go(hold)
+        return True
+
+    def _owe_release(self, hold: Hold, error: BaseException) -> None:
+        grant = hold.grant
+        # Also a Ctrl-C between two lines: what is renewed no more must be owed.
+        if grant.claim.owner not in self.keeper.holds:
+            hold.state = State.RELEASING
+            hold.release_unknown = True
+            self._owe(grant.claim)
+        if isinstance(error, Exception):
+            event = events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error))
+            events.emit(self.hooks, event)
 
     def _to_be_released_again(self, hold: Hold) -> bool:
         """Whether an earlier try to give this back had an unknown outcome. Raises LeaseLost for what was lost."""
@@ -168,6 +195,7 @@ class Engine:
         grant = grant._replace(claim=grant.claim._replace(ttl=seconds))
         word = (await self.store.beat([grant], [], within=CALL_LIMIT))[0]
         if isinstance(word, Unknown):
+            hold.release_unknown = True  # release() may be called now; otherwise the ttl ends it
             raise word.error
         if not isinstance(word, Held):
             hold.state = State.HELD
@@ -274,11 +302,6 @@ class Engine:
             self.heart.keep(hold)
         if (self._run is None or not self._run.alive()) and not self.ensure_keeper():
             events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
-        if self.closed and keeper.drop(hold):
-            self._let_go(hold)
-            hold.lose("the client was closed")
-            self._owe(claim)
-            raise ClientClosed("the client was closed while this acquired: connect again")
         if self.hooks:
             events.emit(self.hooks, events.Acquired(claim.name, claim.owner, grant.token, self._now() - began))
         return hold
