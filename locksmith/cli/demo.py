@@ -47,9 +47,9 @@ _LOOK_EVERY: Final = 0.1
 def demo_command(settings: Settings, jobs: int, workers: int, seed: int | None) -> int:
     """Several processes race for a list of jobs; one is killed while it works.
 
-    Each worker calls each job under run_once, in an order of its own. As soon as one is in the middle of a job it is
-    killed with SIGKILL; when its ttl has ended another takes the job over, with a greater fencing token. At the end the
-    jobs' own ledger, which compares tokens, is asked how often each job was completed.
+    Each worker calls each job under run_once, in an order of its own. Whoever is first in the middle of a job chosen by
+    the seed is killed with SIGKILL; when its ttl has ended another takes the job over, with a greater fencing token. At
+    the end the jobs' own ledger, which compares tokens, is asked how often each job was completed.
 
     Exit status 1 where that is not exactly once. Takes about eight seconds.
     """
@@ -77,12 +77,13 @@ class _Race:
         self._ledger = Ledger(ledger)
         self._seed = seed
         names = [f"job-{number:02}" for number in range(1, jobs + 1)]
+        fatal = random.Random(seed).choice(names)
         self._orders = [
-            Orders(settings.url, self._namespace, self._run, worker, names, seed, TTL, WORK, str(ledger))
+            Orders(settings.url, self._namespace, self._run, worker, names, seed, TTL, WORK, str(ledger), fatal)
             for worker in range(1, workers + 1)
         ]
         began = time.monotonic()
-        self._board = Board(names, workers, lambda: time.monotonic() - began)
+        self._board = Board(names, workers, fatal, lambda: time.monotonic() - began)
 
     def run(self, console: Console) -> Result:
         """Let them race, and count."""
@@ -114,7 +115,7 @@ class _Race:
         """SIGKILL, in the middle of the job for certain: it stands still while the ledger is asked."""
         job = news.facts["job"]
         with crew.paused(news.worker) as worker:
-            # On a slow machine the word of its second step may reach us when the job is done: then it is not the one.
+            # A very slow machine may bring its word when the job is done: then this run shows nothing, and says so.
             if self._ledger.count(COMPLETED)[job] == 0:
                 worker.signal(signal.SIGKILL)
                 self._board.killed(news.worker, job)

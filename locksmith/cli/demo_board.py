@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from locksmith.cli.demo_crew import News
+from locksmith.cli.demo_worker import FATAL_STEP
 from locksmith.cli.records import Record
 
 
@@ -36,8 +37,9 @@ class Job:
 class Board:
     """All jobs and all workers. `seconds` tells how long the demo has been running."""
 
-    def __init__(self, jobs: Sequence[str], workers: int, seconds: Callable[[], float]) -> None:
+    def __init__(self, jobs: Sequence[str], workers: int, fatal: str, seconds: Callable[[], float]) -> None:
         self.seconds = seconds
+        self.fatal = fatal
         self.jobs = {name: Job(name) for name in jobs}
         self.doing: dict[int, str] = dict.fromkeys(range(1, workers + 1), "starting")
         self.victim: int | None = None
@@ -61,13 +63,10 @@ class Board:
             job.waiters = len(record.waiters) if record else 0
 
     def should_kill(self, news: News) -> bool:
-        """Whether this is the moment: a worker is in the middle of a job, and preferably others wait for that job."""
-        if self.victim is not None or news.event != "step" or news.facts["step"] != 2:
+        """Whether this is the moment: a worker is in the middle of the job that was chosen for it."""
+        if self.victim is not None or news.event != "step":
             return False
-        job = self.jobs[news.facts["job"]]
-        left = sum(job.state != "done" for job in self.jobs.values())
-        # Never too early to have seen it work, never so late that there is nothing left to kill.
-        return left <= max(2, len(self.jobs) // 2) or (left < len(self.jobs) and len(job.asked_by) > 1)
+        return bool(news.facts["job"] == self.fatal and news.facts["step"] == FATAL_STEP - 1)
 
     def killed(self, worker: int, job: str) -> None:
         """This worker was killed while it did that job."""

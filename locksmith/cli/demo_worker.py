@@ -28,6 +28,10 @@ REMEMBERED: Final = 600.0
 """Seconds the store remembers that a job was done: longer than any demo."""
 STEPS: Final = 4
 """A job is work in so many steps; it looks at its lease between them."""
+FATAL_STEP: Final = 3
+"""The step in which a worker is killed; the one before it has been reported by then."""
+FATAL_SECONDS: Final = 30.0
+"""How long that step lasts at most: a busy machine may take seconds to bring the news and the signal."""
 _TRIES: Final = 5
 
 
@@ -44,6 +48,8 @@ class Orders:
     ttl: float
     work: float
     ledger: str
+    fatal: str
+    """The job in whose first start a worker is killed: one of its steps lasts until that has happened."""
 
     def as_line(self) -> bytes:
         """For the worker's stdin."""
@@ -62,6 +68,8 @@ def work_through(client: Client, orders: Orders, say: Callable[..., None]) -> No
         say("started", job=job, token=lease.token)
         for step in range(1, STEPS + 1):
             time.sleep(orders.work / STEPS)
+            if step == FATAL_STEP and job == orders.fatal and ledger.count(STARTED)[job] == 1:
+                time.sleep(FATAL_SECONDS)
             lease.check()
             say("step", job=job, step=step)
         ledger.write(COMPLETED, job, lease.token, orders.worker)

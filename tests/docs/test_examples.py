@@ -31,7 +31,7 @@ def run(script: Path, url: str) -> str:
     )
     # The standard logger tells of a lost lease; that is no failure, a warning or a traceback would be.
     assert done.returncode == 0, done.stderr
-    assert not [line for line in done.stderr.splitlines() if not line.startswith("Lost(")]
+    assert not [line for line in done.stderr.splitlines() if not line.startswith("Lost:")]
     return done.stdout
 
 
