@@ -120,14 +120,17 @@ def test_held_is_false_at_the_deadline_while_a_beat_hangs(bench: Bench) -> None:
 def test_a_renewal_that_is_answered_after_the_deadline_revives_nothing(bench: Bench) -> None:
     """P7: the beat was sent in time and acted on; its answer came too late."""
     lease = bench.client.lock("n").acquire()
-    late = threading.Event()
+    asked, late = threading.Event(), threading.Event()
 
     def hang(call: Call) -> None:
         if call.verb == "beat":
+            asked.set()
             late.wait(30)
 
     bench.store.after = hang
-    bench.clock.advance(DEADLINE + 1.0)
+    bench.clock.advance(TTL / 3 + 0.1)
+    assert asked.wait(5)  # the beat is under way before the deadline, and the store has acted on it
+    bench.clock.advance(DEADLINE - TTL / 3 + 1.0)  # past the old deadline, before the one that it would give
     assert not lease.held  # asked before the answer is there
     bench.store.after = None
     late.set()
@@ -143,17 +146,20 @@ def test_a_renewal_that_is_answered_after_the_deadline_revives_nothing(bench: Be
 def test_a_renewal_that_is_answered_after_the_deadline_revives_nothing_unseen(bench: Bench) -> None:
     """P7 where nobody looked at `held` between the deadline and the answer."""
     lease = bench.client.lock("n").acquire()
-    late = threading.Event()
+    asked, late = threading.Event(), threading.Event()
 
     def hang(call: Call) -> None:
         if call.verb == "beat":
+            asked.set()
             late.wait(30)
 
     bench.store.after = hang
-    bench.clock.advance(DEADLINE + 1.0)
+    bench.clock.advance(TTL / 3 + 0.1)
+    assert asked.wait(5)  # the beat is under way before the deadline, and the store has acted on it
+    bench.clock.advance(DEADLINE - TTL / 3 + 1.0)  # past the old deadline, before the one that it would give
     bench.store.after = None
     late.set()
-    bench.clock.advance(1.0)
+    eventually(lambda: "Lost" in bench.kinds())  # not by looking at the lease: that alone would end it
     assert not lease.held
 
 
