@@ -1,4 +1,4 @@
-"""What an engine test works with: one client on a virtual clock, over a memory store whose calls can be made to fail."""
+"""What an engine test works with: a client on a virtual clock, over a memory store whose calls can be made to fail."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ MUTANTS: Final = [
     Mutant(
         "a token that does not grow",
         "locksmith/memory_world.py",
-        "        state.token = max(state.token + 1, micros)\n        grant = Grant(claim, state.token, claim.ttl, since)",
-        "        state.token = 7\n        grant = Grant(claim, state.token, claim.ttl, since)",
+        "state.token = max(state.token + 1, micros)\n        grant = Grant(claim, state.token, claim.ttl, since)",
+        "state.token = 7\n        grant = Grant(claim, state.token, claim.ttl, since)",
         "tokens_grow_with_every_grant",
     ),
     Mutant(
