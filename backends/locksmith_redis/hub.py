@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from redis import exceptions as driver
 
@@ -25,6 +25,9 @@ from locksmith_redis.scripts import Keys, request
 from locksmith_redis.url import Server
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire import CHUNK, Wire
+
+_LEAST: Final = 0.05
+"""Seconds that an attempt to subscribe may take, however little time its thread has left."""
 
 
 class Hub:
@@ -50,22 +53,31 @@ class Hub:
         """Whether we are subscribed, as far as we know."""
         return self._wire is not None
 
-    async def start(self) -> None:
+    async def start(self, within: float | None = None) -> None:
         """Subscribe, unless we are; returns when the server has confirmed it. Raises the driver's errors."""
-        with self._starting:
+        seconds = self._server.timeout if within is None else max(_LEAST, min(within, self._server.timeout))
+        if not self._starting.acquire(timeout=seconds):
+            return  # somebody else is about to
+        try:
             if self._wire is not None:
                 return
-            if self._closed:
-                raise ClientClosed("this store was closed: connect again")
-            self._wire = self._subscribe()
+            self._refuse_closed()
+            self._wire = self._subscribe(seconds)
+        finally:
+            self._starting.release()
         self._interrupt()  # a leader that pauses can go on
         if tickets := self.waiters.tickets():
             # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
             with suppress(StoreError):
                 await self._recheck(tickets)
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClientClosed("this store was closed: connect again")
+
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait."""
+        self._refuse_closed()
         inbox = ticket.inbox
         with self._lock:
             leads = self._leader is None
@@ -113,7 +125,7 @@ class Hub:
                         continue
                     failures += 1
                     with suppress(driver.RedisError, OSError, StoreError):
-                        await self.start()
+                        await self.start(left)
         finally:
             inbox.wakers.remove(self._interrupt)
 
@@ -161,10 +173,10 @@ class Hub:
             with suppress(OSError):  # full: it is about to wake up anyway
                 os.write(self._pipe[1], b"!")
 
-    def _subscribe(self) -> Wire:
-        wire = Wire(self._server, self._server.timeout)
+    def _subscribe(self, seconds: float) -> Wire:
+        wire = Wire(self._server, seconds)
         try:
-            wire.sock.settimeout(self._server.timeout)
+            wire.sock.settimeout(seconds)
             wire.send(request(b"SUBSCRIBE", self.waiters.channel))
             confirmed = False
             while not confirmed:

@@ -37,17 +37,18 @@ class AsyncHub:
     @property
     def ready(self) -> bool:
         """Whether we are subscribed, as far as we know, on the loop that runs now."""
-        return self._connection is not None and self._loop is asyncio.get_running_loop()
+        reading = self._reader is not None and not self._reader.done()
+        return reading and self._connection is not None and self._loop is asyncio.get_running_loop()
 
     async def start(self) -> None:
         """Subscribe, unless we are; returns when the server has confirmed it. Raises the driver's errors."""
         self._settle_here()
         async with self._starting:
-            if self._connection is not None:
+            if self.ready:
                 return
-            if self._closed:
-                raise ClientClosed("this store was closed: connect again")
-            self._connection = await self._subscribe()
+            self._refuse_closed()
+            if self._connection is None:
+                self._connection = await self._subscribe()
         if self._reader is None or self._reader.done():
             self._reader = asyncio.get_running_loop().create_task(self._read(), name="locksmith-redis-pushes")
         if tickets := self.waiters.tickets():
@@ -55,8 +56,13 @@ class AsyncHub:
             with suppress(StoreError):
                 await self._recheck(tickets)
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClientClosed("this store was closed: connect again")
+
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait: the reader task wakes the inbox."""
+        self._refuse_closed()
         if ticket.inbox.peek() is None:
             await ticket.inbox.wait(timeout)
 

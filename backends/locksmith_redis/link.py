@@ -20,6 +20,8 @@ Answer: TypeAlias = tuple[Any, float, bool]
 the first one may have acted already. A plain tuple, because one is made per request.
 """
 
+KEPT: Final = 64
+"""Idle connections kept of a moment when many threads asked at once."""
 _escrow: Final[list[object]] = []
 """Connections inherited by a fork, kept for ever: collecting one would speak on the parent's socket."""
 
@@ -57,10 +59,10 @@ class Link:
             wire.close()
             raise
         else:
-            if self._closed:
-                wire.close()
-            else:
+            if len(self._idle) < KEPT and not self._closed:
                 self._idle.append(wire)
+            else:
+                wire.close()
             return reply, since, False
         return self._ask_anew(payload, again=True)
 
@@ -124,10 +126,10 @@ class Link:
         return Wire(self._server, min(seconds, self._server.timeout))
 
     def _keep(self, wire: Wire) -> None:
-        if self._closed:
-            wire.close()
-        else:
+        if len(self._idle) < KEPT and not self._closed:
             self._idle.append(wire)
+        else:
+            wire.close()
 
     def _drop_idle(self) -> None:
         # What killed one idle connection has killed the others too; each would cost its next user a second try.

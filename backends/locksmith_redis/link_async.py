@@ -11,7 +11,7 @@ from typing import Any
 from redis import exceptions as driver
 
 from locksmith.errors import ClientClosed
-from locksmith_redis.link import Answer, keep_for_ever
+from locksmith_redis.link import KEPT, Answer, keep_for_ever
 from locksmith_redis.url import Server
 from locksmith_redis.wire_async import AsyncWire
 
@@ -49,10 +49,10 @@ class AsyncLink:
             await _end(wire)
             raise
         else:
-            if self._closed:
-                await _end(wire)
-            else:
+            if len(self._idle) < KEPT and not self._closed:
                 self._idle.append(wire)
+            else:
+                await _end(wire)
             return reply, since, False
         return await self._ask_anew(payload, again=True)
 
@@ -113,10 +113,10 @@ class AsyncLink:
         return await AsyncWire.open(self._server, min(seconds, self._timeout))
 
     async def _keep(self, wire: AsyncWire) -> None:
-        if self._closed:
-            await _end(wire)
-        else:
+        if len(self._idle) < KEPT and not self._closed:
             self._idle.append(wire)
+        else:
+            await _end(wire)
 
     async def _drop_idle(self) -> None:
         # What killed one idle connection has killed the others too; each would cost its next user a second try.

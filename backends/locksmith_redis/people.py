@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Final
 
 from locksmith import names
-from locksmith.store import Finding, HolderView, Inspection, Page, WaiterView
+from locksmith.errors import StoreAuthError, StoreError
+from locksmith.store import Claim, Finding, Grant, HolderView, Inspection, Page, WaiterView
 from locksmith_redis.base import Asking
 from locksmith_redis.diagnose import diagnose
 from locksmith_redis.scripts import EVICT, INSPECT, LIVE, word
@@ -55,8 +57,27 @@ class People(Asking):
         return again or reply == 1
 
     async def diagnose(self) -> list[Finding]:
-        """See Store.diagnose."""
-        return await diagnose(self._command)
+        """See Store.diagnose. Takes a name of its own once, in every way, to find out what is not permitted."""
+        return [*await diagnose(self._command), await self._rehearse()]
+
+    async def _rehearse(self) -> Finding:
+        name = f"doctor {os.urandom(8).hex()}"
+        claim = Claim(name, names.encode(name), os.urandom(16).hex(), 5.0, 1, 1, 5.0, 0.0, "{}")
+        waiter = claim._replace(owner=os.urandom(16).hex())
+        try:
+            grant = await self.acquire(claim, queue=False)
+            await self.acquire(waiter, queue=True)
+            if isinstance(grant, Grant):
+                await self.release(grant)
+            await self.abandon(waiter, tombstone=False)
+            await self._command(b"DEL", self._keys.each(claim.key)[0])
+        except StoreAuthError as error:
+            return Finding(
+                "error", f"something is not permitted: {error}", "see the ACL recipe in docs/stores/redis.md"
+            )
+        except StoreError as error:
+            return Finding("error", f"taking and handing over a name failed: {error}", "see there")
+        return Finding("ok", "a name can be taken, waited for and handed over")
 
     async def _live(self, states: list[bytes]) -> list[str]:
         start = len(self._keys.lock(b""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ _UNIX: Final = ("virtual_host",)
 # What kombu's users write, and redis-py's.
 _CERT_REQS: Final = {"required": "required", "optional": "optional", "none": "none"} | {
     f"cert_{word}": word for word in ("required", "optional", "none")
+}
+# A silent subscriber cannot tell a silent server from a dead one; the kernel finds out within a minute.
+_KEEPALIVE: Final[Mapping[str, Any]] = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    },
 }
 _YES: Final = frozenset({"true", "yes", "y", "t", "1", "on"})
 _NO: Final = frozenset({"false", "no", "n", "f", "0", "off"})
@@ -82,7 +92,7 @@ class Server:
         """A connection of redis-py, not yet connected, that neither retries nor decodes."""
         settings = dict(self.settings)
         settings["protocol"] = 2
-        asynchronous = self.connection_class.__module__.startswith("redis.asyncio")
+        asynchronous = issubclass(self.connection_class, redis.asyncio.connection.AbstractConnection)
         # redis-py's own Retry would send again what must not be sent twice, and wait where the caller has no time.
         settings["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0) if asynchronous else Retry(NoBackoff(), 0)
         return self.connection_class(**settings)
@@ -97,7 +107,7 @@ def from_url(url: str, *, asynchronous: bool) -> Server:
         raise ConfigurationError(f"not a URL of Redis: {redact.url(url)}; write redis://host:6379/0") from None
     scheme = parts.scheme
     options = _options(parts)
-    settings: dict[str, Any] = {"socket_keepalive": True} if scheme != "redis+unix" else {}
+    settings: dict[str, Any] = {} if scheme == "redis+unix" else dict(_KEEPALIVE)
     timeout = _seconds("timeout", options, TIMEOUT)
     settings["socket_timeout"] = _seconds("socket_timeout", options, timeout)
     settings["socket_connect_timeout"] = _seconds("socket_connect_timeout", options, timeout)
@@ -140,6 +150,8 @@ def from_client(client: object, *, asynchronous: bool) -> Server:
         )
     pool: Any = client.connection_pool
     settings = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_OURS}
+    if "path" not in settings:
+        settings |= _KEEPALIVE
     timeout = settings.get("socket_timeout") or TIMEOUT
     settings["socket_timeout"] = timeout
     settings["socket_connect_timeout"] = settings.get("socket_connect_timeout") or timeout

@@ -29,7 +29,13 @@ _NEWBORN: Final = 0.1
 """Real seconds in which a thread of ours that has just been started looks at its clock for the first time."""
 _OURS: Final = "locksmith-"
 _QUIET_TURNS: Final = 10
-_ELSEWHERE: Final = frozenset({threading.Condition.wait.__code__, threading.Thread.join.__code__})
+# Where threads sleep that wait for something else; a name of Python 3.11 and 3.12 is among them.
+_SLEEPING: Final = (
+    threading.Condition.wait,
+    threading.Thread.join,
+    getattr(threading.Thread, "_wait_for_tstate_lock", None),
+)
+_ELSEWHERE: Final = frozenset(function.__code__ for function in _SLEEPING if function is not None)
 
 
 class _Sleeper:

@@ -38,7 +38,10 @@ class FaultyStore(Store):
     they raise takes the place of the answer, and what they return is awaited if it can be. `calls` has all of them.
     """
 
-    guarantees: Guarantee  # type: ignore[misc]  # those of the inner store
+    # What the class says of other stores, each of these says of the store that it was given.
+    guarantees: Guarantee  # type: ignore[misc]
+    min_ttl: float  # type: ignore[misc]
+    one_process: bool  # type: ignore[misc]
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -52,7 +55,7 @@ class FaultyStore(Store):
         self.after: Callable[[Call], object] | None = None
 
     @classmethod
-    def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> FaultyStore:  # type: ignore[override]
+    def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> FaultyStore:
         """See Store.from_url: over the store of that URL."""
         from locksmith import registry
 

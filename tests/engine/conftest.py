@@ -29,4 +29,3 @@ def bench(url: str) -> Iterator[Bench]:
     with client:
         yield Bench(clock, store, client, seen)
         store.before = store.after = None
-
