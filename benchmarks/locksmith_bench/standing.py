@@ -33,13 +33,14 @@ def waiting(url: str, count: int, seconds: float) -> Standing:
     """`count` threads of one client wait for one held name."""
     name = f"bench-{secrets.token_hex(6)}"
     with locksmith.connect(url) as holder, locksmith.connect(url) as client:
+        before = threading.active_count()
         lease = holder.lock(name).acquire()
         threads = [threading.Thread(target=_wait, args=(client, name)) for _ in range(count)]
         for thread in threads:
             thread.start()
         while len(holder.inspect(name).waiters) < count:
             time.sleep(0.02)
-        result = _measure(url, "waiters", count, seconds, threads_before=count)
+        result = _measure(url, "waiters", count, seconds, threads_before=before + count)
         lease.release()
         for thread in threads:
             thread.join()
@@ -48,9 +49,10 @@ def waiting(url: str, count: int, seconds: float) -> Standing:
 
 def holding(url: str, count: int, seconds: float, ttl: float) -> Standing:
     """One client holds `count` leases of `ttl` seconds."""
+    before = threading.active_count()
     with locksmith.connect(url, ttl=ttl) as client:
         leases = [client.lock(f"bench-{secrets.token_hex(6)}").acquire() for _ in range(count)]
-        result = _measure(url, f"leases of {ttl:g} s", count, seconds, threads_before=0)
+        result = _measure(url, f"leases of {ttl:g} s", count, seconds, threads_before=before)
         for lease in leases:
             lease.release()
     return result
@@ -68,7 +70,7 @@ def _measure(url: str, what: str, count: int, seconds: float, *, threads_before:
     time.sleep(seconds)
     cpu = time.process_time() - cpu
     after = asked() if asked else (0, 0)
-    threads = threading.active_count() - 1 - threads_before
+    threads = threading.active_count() - threads_before
     return Standing(
         what,
         count,

@@ -31,6 +31,7 @@ def test_an_interrupt_anywhere_in_a_release_leaves_nothing(bench: Bench, monkeyp
     assert lease.release() is True
 
 
+@pytest.mark.native_threads
 def test_one_client_on_two_running_loops_is_refused(url: str) -> None:
     """Each loop would start a keeper of its own over the same leases."""
     client = locksmith.aio.connect(url)
