@@ -108,7 +108,9 @@ def test_every_way_out_gives_the_name_back(client: locksmith.Client, held: Any, 
             yield 1
             raise ValueError("mine")
         finally:
-            assert current_lease() is not None
+            # The collector finalises the parts of a cycle in any order (PEP 442), and so may close this generator by
+            # itself, with none of ours around it; Python 3.13 does.
+            assert leave == "cycle" or current_lease() is not None
             cleaned.append(leave)
 
     steps: Any = fn()
