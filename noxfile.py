@@ -22,7 +22,7 @@ nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
-TYPED = ["locksmith", "backends", "benchmarks", "tests/typing"]
+TYPED = ["locksmith", "backends", "benchmarks", "examples/thirdparty_store", "tests/typing"]
 WORKERS = os.environ.get("LOCKSMITH_WORKERS", "4")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 # What gevent could change. The rest starts processes of its own, where nothing is patched.
@@ -194,7 +194,7 @@ def example(session: nox.Session) -> None:
     """Does a stranger's store, installed from its own project, pass the contract suite?"""
     install_built(session, *group("test"), extras="testing")
     session.install("./examples/thirdparty_store")
-    session.run("pytest", "examples/thirdparty_store", *session.posargs, env=safe_path())
+    session.run("pytest", *workers(), "examples/thirdparty_store", *session.posargs, env=safe_path())
 
 
 # ------------------------------------------------------------------------------------- not by default

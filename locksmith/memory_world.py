@@ -1,6 +1,7 @@
 """The world behind memory://: the rules of the store interface as plain data, judged by one clock, without a lock.
 
-This is the executable specification. Whoever writes a store can read here what each operation must do to a name.
+This is the executable specification. Whoever writes a store can read here what each operation must do to a name; and a
+store that can only keep bytes may keep a World in them (`names`, `tickets`), as examples/thirdparty_store does.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class World:
 
     def __init__(self) -> None:
         self.names: dict[str, NameState] = {}
-        self._tickets = 0
+        self.tickets = 0
+        """The number of the last ticket."""
 
     def acquire(
         self, claim: Claim, ticket: Ticket | None, since: float, now: float, micros: int
@@ -93,8 +95,8 @@ class World:
             return self._grant(state, claim, since, now, micros), handed
         if ticket is None:
             return None, handed
-        self._tickets += 1
-        ticket.number = self._tickets
+        self.tickets += 1
+        ticket.number = self.tickets
         state.line[claim.owner] = Waiter(ticket, now, now + claim.waiter_ttl)
         ticket.head_expires_in = self._head_expires_in(state, claim.owner, now)
         return ticket, handed

@@ -169,6 +169,13 @@ def test_a_store_imports_of_ours_only_the_interface(path):
     assert sorted(ours - OURS_FOR_STORES) == []
 
 
+def test_the_example_of_a_store_is_short_and_a_stranger():
+    path = ROOT / "examples" / "thirdparty_store" / "locksmith_dir.py"
+    ours = {name for name in imports(path) if name in MODULES}
+    assert sorted(ours - OURS_FOR_STORES - {"locksmith.memory_world"}) == []
+    assert len(path.read_text("utf-8").splitlines()) <= 150
+
+
 @pytest.mark.parametrize("path", CORE, ids=shown)
 def test_the_core_imports_no_store_and_not_the_suite(path):
     roots = {name.partition(".")[0] for name in imports(path)}
