@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import Final
 
 from redis import exceptions as driver
@@ -39,7 +40,9 @@ def translate(error: BaseException) -> StoreError:
     text = redact.text(error)
     if text != str(error):
         error.args = (text,)  # it is chained to ours, and a traceback shows both
-    kind, advice = _judge(error, text)
+    # Of a failed TLS handshake the driver's own words may be no more than a number (redis-py 5, asyncio).
+    cause = error.__context__
+    kind, advice = _judge(error, f"{text} {cause}" if isinstance(cause, ssl.SSLError) else text)
     return kind(f"Redis: {text.rstrip('. ')}; {advice}.")
 
 
@@ -69,8 +72,14 @@ _SAYINGS: Final[tuple[tuple[re.Pattern[str], tuple[type[StoreError], str]], ...]
     ),
     # The alert that says why is lost where we were still writing when the server hung up.
     (
-        re.compile("EOF occurred in violation of protocol"),
-        (StoreUnavailable, "try again; if the server asks for client certificates, give ssl_certfile and ssl_keyfile"),
+        re.compile("EOF occurred in violation of protocol|Connection reset by peer|Broken pipe"),
+        (
+            StoreUnavailable,
+            (
+                "check that the server runs, and try again; one that asks for client certificates hangs up like this too: "
+                "give it ssl_certfile and ssl_keyfile"
+            ),
+        ),
     ),
     (
         re.compile("SSL"),

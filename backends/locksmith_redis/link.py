@@ -41,9 +41,12 @@ class Link:
         A connection that had been idle may have died unnoticed: then the request is sent again, once, on a new one.
         A timeout is not such a death.
         """
+        idle = self._idle
         try:
-            wire = self._idle.pop()
-        except IndexError:
+            wire = idle.pop() if idle else None
+        except IndexError:  # another thread was faster
+            wire = None
+        if wire is None:
             return self._ask_anew(payload, again=False)
         since = self._now()
         try:

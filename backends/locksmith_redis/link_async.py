@@ -31,9 +31,8 @@ class AsyncLink:
         """See Link.ask."""
         if asyncio.get_running_loop() is not self._loop:
             self._move()
-        try:
-            wire = self._idle.pop()
-        except IndexError:
+        wire = self._idle.pop() if self._idle else None
+        if wire is None:
             return await self._ask_anew(payload, again=False)
         since = self._now()
         try:

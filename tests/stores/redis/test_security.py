@@ -11,9 +11,11 @@ import pytest
 import redis
 import redis.asyncio
 
+import locksmith_redis.scripts
 from locksmith.errors import StoreAuthError, StoreError, StoreUnavailable
 from locksmith.store import Claim, Grant, Held, Ticket
 from locksmith.testing.servers import RedisServer
+from locksmith_redis.scripts import Script
 
 pytestmark = pytest.mark.redis
 Make = Callable[..., Claim]
@@ -89,6 +91,13 @@ def recipe() -> str:
     found = re.search(r"ACL SETUSER app ([^`]*?)\n```", PAGE.read_text("utf-8"))
     assert found is not None
     return " ".join(found[1].replace("\\\n", " ").split())
+
+
+def test_the_recipe_names_every_command_of_the_scripts() -> None:
+    """Also those of paths that are hardly ever taken: a script that is refused halfway has done half of its work."""
+    scripts = (value for value in vars(locksmith_redis.scripts).values() if isinstance(value, Script))
+    used = {name for script in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", script.source.decode())}
+    assert {f"+{name.lower()}" for name in used} <= set(recipe().split())
 
 
 def test_the_recipe_for_least_privileges(face: Any, start_redis: Any, namespace: str, claim: Make) -> None:
