@@ -76,7 +76,7 @@ _SAYINGS: Final[tuple[tuple[re.Pattern[str], tuple[type[StoreError], str]], ...]
         (
             StoreUnavailable,
             (
-                "check that the server runs, and try again; one that asks for client certificates hangs up like this too: "
+                "check that the server runs, and try again; one that wants client certificates hangs up like this too: "
                 "give it ssl_certfile and ssl_keyfile"
             ),
         ),
