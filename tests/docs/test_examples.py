@@ -15,7 +15,8 @@ pytestmark = pytest.mark.native_threads
 SAYS = {
     "cron_on_many_hosts": "written under token",
     "fenced_write": "balance: 150",
-    "gpu_workers": "6 jobs done, at most 4 of 4 GPUs in use at once",
+    # How many overlap depends on the machine; that they are never more than four decides the exit status.
+    "gpu_workers": "6 jobs done, at most ",
     "stop_when_lost": "stopped: 'import' (token",
 }
 
