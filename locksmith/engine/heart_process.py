@@ -58,8 +58,11 @@ def main(orders: IO[str], slots: Any) -> None:
         order = json.loads(line)
         if "keep" in order:
             claim = Claim(*order["claim"])
-            grant = Grant(claim, order["token"], order["ttl"], order["since"])
-            hold = _Published(grant, runtime, slots, order["keep"])
+            # Counted from now, not from the grant: a child that starts late on a busy machine must try all the same.
+            # What it believes is not asked; the store answers, and the parent counts from the beat that was answered.
+            now = runtime.clock.now()
+            hold = _Published(Grant(claim, order["token"], order["ttl"], now), runtime, slots, order["keep"])
+            hold.renew_due = max(now, order["since"] + order["ttl"] / 3)
             hold.ends_at = order["ends_at"]
             keeper.keep(hold)
         elif (dropped := keeper.holds.get(order["drop"])) is not None:

@@ -126,3 +126,19 @@ def test_stores_that_a_child_cannot_reach_are_refused(target: object) -> None:
 def test_an_unknown_heartbeat_is_refused() -> None:
     with pytest.raises(locksmith.ConfigurationError, match="thread"):
         locksmith.connect("memory://", heartbeat="pulse")
+
+
+def test_a_child_that_starts_late_takes_its_part_all_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears of a lease longer ago than its ttl, which our keeper has renewed meanwhile."""
+    with locksmith.connect(url, ttl=TTL, heartbeat="process") as client:
+        client.lock("warm").acquire().release()
+        heart = client._engine.heart
+        assert heart is not None
+        say, held_back = heart._say, []
+        monkeypatch.setattr(heart, "_say", lambda order: held_back.append(order) or True)
+        lease = client.lock("x").acquire()
+        assert not lease.lost.wait(TTL * 1.5)
+        for order in held_back:
+            assert say(order)
+        eventually(lambda: (lease._hold.pulse() or 0) > 0, within=10)
+        monkeypatch.undo()
