@@ -172,8 +172,10 @@ def lowest(session: nox.Session) -> None:
     session.log("oldest declared: %s", ", ".join(lower_bounds()))
     install_built(session, *group("test"), "--constraint", str(constraints))
     install_servers(session)
-    # A driver of some years may use what today's Python deprecates; that is not ours to mend.
-    relaxed = ["-W", "default::DeprecationWarning", "-W", "default::PendingDeprecationWarning"]
+    # A driver of some years may use what today's Python deprecates, and leave a transport behind where its connect() is
+    # cancelled (redis-py 5.2.1); neither is ours to mend. What we leave behind ourselves the other sessions see.
+    tolerated = ("DeprecationWarning", "PendingDeprecationWarning", "pytest.PytestUnraisableExceptionWarning")
+    relaxed = [word for warning in tolerated for word in ("-W", f"default::{warning}")]
     session.run("pytest", *workers(), "-m", "not slow", *relaxed, *session.posargs, env=safe_path())
 
 
