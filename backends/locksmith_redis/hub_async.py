@@ -15,6 +15,7 @@ from locksmith_redis.link_async import abandon
 from locksmith_redis.scripts import Keys, request
 from locksmith_redis.url import Server
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
+from locksmith_redis.wire_async import cancellations, heed_cancellations
 
 
 class AsyncHub:
@@ -82,11 +83,13 @@ class AsyncHub:
 
     async def _subscribe(self) -> Any:
         connection = self._server.connection()
+        asked = cancellations()
         try:
             await connection.connect()
             await connection.send_packed_command(request(b"SUBSCRIBE", self.waiters.channel), False)
             while (message := await connection.read_response(True))[0] != b"subscribe":
                 self.waiters.hear(message)
+            heed_cancellations(asked)
             # Silence is normal from here on; a dead peer is found by TCP keepalive, and made up for by beats.
             connection.socket_timeout = None
         except BaseException:

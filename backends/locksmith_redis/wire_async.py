@@ -35,8 +35,10 @@ class AsyncWire(asyncio.Protocol):
         """Connect and authenticate, each step within so many seconds. Raises the driver's errors."""
         connection = server.connection()
         connection.socket_timeout = connection.socket_connect_timeout = seconds
+        asked = cancellations()
         try:
             await connection.connect()
+            heed_cancellations(asked)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -111,3 +113,19 @@ class AsyncWire(asyncio.Protocol):
 def _ring(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_exception(driver.TimeoutError("no answer in time"))
+
+
+def cancellations() -> int:
+    """How many cancellations the running task was asked for so far."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def heed_cancellations(asked: int) -> None:
+    """Raise CancelledError where one has arrived since `asked` and was swallowed by the driver.
+
+    It sends with asyncio.wait_for, which drops a cancellation that arrives as the sending ends (until Python 3.12). The
+    caller had been cancelled, and its acquire would have gone on to wait, without bound, for nobody.
+    """
+    if cancellations() > asked:
+        raise asyncio.CancelledError

@@ -1,0 +1,45 @@
+"""The two faces are mirrors: the same public names, and the same parameters behind them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+import locksmith
+from locksmith import aio, client
+
+PAIRS = [
+    (client.Client, aio.AsyncClient),
+    (client.Lock, aio.AsyncLock),
+    (client.Semaphore, aio.AsyncSemaphore),
+    (client.RWLock, aio.AsyncRWLock),
+    (client.Lease, aio.AsyncLease),
+    (client.LostSignal, aio.AsyncLostSignal),
+]
+ONLY_ASYNC = {"cancel_on_loss"}
+"""Parameters that have no meaning for threads: nothing can cancel one."""
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def parameters(function: Any) -> dict[str, Any]:
+    found = inspect.signature(function).parameters
+    return {name: (it.kind, it.default) for name, it in found.items() if name not in ONLY_ASYNC}
+
+
+@pytest.mark.parametrize(("blocking", "asyncio"), PAIRS, ids=lambda cls: cls.__name__)
+def test_the_same_names_and_parameters(blocking: type, asyncio: type) -> None:
+    assert asyncio.__name__ == f"Async{blocking.__name__}"
+    assert public(blocking) == public(asyncio)
+    for name in public(blocking):
+        one, other = getattr(blocking, name), getattr(asyncio, name)
+        if callable(one):
+            assert parameters(one) == parameters(other), name
+
+
+def test_connect() -> None:
+    assert parameters(locksmith.connect) == parameters(aio.connect)
