@@ -132,24 +132,32 @@ FREE = "INSERT OR IGNORE INTO bench_floor VALUES (?, '', 0)"
 PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA busy_timeout=5000")
 
 
+def prepare(run: Callable[..., Any], name: str) -> None:
+    """The table of the floor, and a free row of this name in it."""
+    for statement in PRAGMAS:
+        run(statement).close()
+    run(TABLE)
+    run(FREE, (name,))
+
+
+def _two_updates(run: Callable[..., Any], name: str) -> Pair:
+    prepare(run, name)
+
+    def pair() -> None:
+        owner = os.urandom(16).hex()
+        assert run(TAKE, (owner, 30.0, name, 0.0)).rowcount == 1
+        assert run(GIVE, (name, owner)).rowcount == 1
+
+    return pair
+
+
 @contextmanager
 def _sqlite_floor(url: str, name: str) -> Iterator[Pair]:
     from sqlalchemy import create_engine
 
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        run = connection.exec_driver_sql
-        for statement in PRAGMAS:
-            run(statement).close()
-        run(TABLE)
-        run(FREE, (name,))
-
-        def pair() -> None:
-            owner = os.urandom(16).hex()
-            assert run(TAKE, (owner, 30.0, name, 0.0)).rowcount == 1
-            assert run(GIVE, (name, owner)).rowcount == 1
-
-        yield pair
+        yield _two_updates(connection.exec_driver_sql, name)
     engine.dispose()
 
 
@@ -158,18 +166,7 @@ def _sqlite3_floor(url: str, name: str) -> Iterator[Pair]:
     import sqlite3
 
     connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-    run = connection.execute
-    for statement in PRAGMAS:
-        run(statement).close()
-    run(TABLE)
-    run(FREE, (name,))
-
-    def pair() -> None:
-        owner = os.urandom(16).hex()
-        assert run(TAKE, (owner, 30.0, name, 0.0)).rowcount == 1
-        assert run(GIVE, (name, owner)).rowcount == 1
-
     try:
-        yield pair
+        yield _two_updates(connection.execute, name)
     finally:
         connection.close()

@@ -60,16 +60,13 @@ async def _sqlite_floor(url: str, name: str) -> AsyncIterator[AsyncPair]:
     # SQLite has no asyncio driver: each of the two statements goes through the same kind of thread as locksmith's.
     from sqlalchemy import create_engine
 
-    from locksmith_bench.contenders import FREE, GIVE, PRAGMAS, TABLE, TAKE
+    from locksmith_bench.contenders import GIVE, TAKE, prepare
 
     runtime = Asyncio()
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"check_same_thread": False})
     with engine.connect() as connection:
         run = connection.exec_driver_sql
-        for statement in PRAGMAS:
-            run(statement).close()
-        run(TABLE)
-        run(FREE, (name,))
+        prepare(run, name)
 
         async def pair() -> None:
             owner = os.urandom(16).hex()
