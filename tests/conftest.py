@@ -6,12 +6,23 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 from hypothesis import settings
 
-from locksmith.testing.servers import RedisServer, Server, ServerMissing, in_ci
+from locksmith.testing.servers import (
+    RedisCluster,
+    RedisNodes,
+    RedisSentinels,
+    RedisServer,
+    Server,
+    ServerMissing,
+    in_ci,
+)
+from locksmith.testing.servers.redis_group import RedisGroup
+
+G = TypeVar("G", bound=RedisGroup)
 
 # No deadline per example: machines under test are busy. And in CI the same examples each time.
 settings.register_profile("locksmith", deadline=None, derandomize=in_ci())
@@ -54,6 +65,33 @@ def redis_server() -> Iterator[RedisServer]:
         _skip_or_fail(missing)
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_sentinels() -> Iterator[RedisSentinels]:
+    """A primary, a replica and three sentinels for all tests of this worker. Leave them running."""
+    yield from _group(RedisSentinels(down_after=15.0))  # a busy machine must not look like a dead primary
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A cluster of three nodes for all tests of this worker. Leave it running."""
+    yield from _group(RedisCluster(node_timeout=15.0))
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[RedisNodes]:
+    """Three independent redis-servers for all tests of this worker. Leave them running."""
+    yield from _group(RedisNodes())
+
+
+def _group(group: G) -> Iterator[G]:
+    try:
+        group.start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with group:
+        yield group
 
 
 @pytest.fixture

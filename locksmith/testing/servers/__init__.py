@@ -18,12 +18,21 @@ from locksmith.testing.servers.base import Server, ServerFailed
 from locksmith.testing.servers.certificates import Certificates, make_certificates
 from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
 from locksmith.testing.servers.redis import RedisServer
+from locksmith.testing.servers.redis_cluster import RedisCluster, RedisClusterNode
+from locksmith.testing.servers.redis_group import RedisNodes
+from locksmith.testing.servers.redis_sentinel import RedisReplica, RedisSentinel, RedisSentinels
 from locksmith.testing.servers.resp import RedisReplyError
 
 __all__ = [
     "Certificates",
     "Program",
+    "RedisCluster",
+    "RedisClusterNode",
+    "RedisNodes",
+    "RedisReplica",
     "RedisReplyError",
+    "RedisSentinel",
+    "RedisSentinels",
     "RedisServer",
     "Server",
     "ServerFailed",
