@@ -19,6 +19,14 @@ SCHEMA_VERSION: Final = 1
 _PLAIN: Final = re.compile(r"(?!.*__)[a-z][a-z0-9_]{0,31}")
 _NOT_SAFE: Final = re.compile(r"[^a-z0-9]+")
 
+# Keys and owners are ASCII, compared byte by byte whatever the collation of the database. MySQL and MariaDB index no
+# TEXT, give it no default value, and a BLOB without a length ends one byte before our largest cell.
+_MYSQL: Final = ("mysql", "mariadb")
+_KEY: Final = sa.Text(collation="BINARY").with_variant(sa.String(160, collation="ascii_bin"), *_MYSQL)
+_WORD: Final = sa.Text().with_variant(sa.String(64, collation="ascii_bin"), *_MYSQL)
+_INFO: Final = sa.Text().with_variant(sa.String(8000, collation="utf8mb4_bin"), *_MYSQL)
+_VALUE: Final = sa.LargeBinary().with_variant(sa.LargeBinary(1 << 20), *_MYSQL)
+
 
 def prefix(namespace: str) -> str:
     """What the names of a namespace's tables begin with: one to one, and nothing but lower-case letters and digits."""
@@ -40,12 +48,12 @@ class Tables:
             sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
             sa.Column("version", sa.Integer, nullable=False),
             # Where the sweep of idle names goes on, and when (wall clock).
-            sa.Column("sweep_key", sa.Text, nullable=False, server_default=""),
+            sa.Column("sweep_key", _KEY, nullable=False, server_default=""),
             sa.Column("sweep_at", sa.BigInteger, nullable=False, server_default="0"),
         )
         self.lease = self._table(
             "lease",
-            sa.Column("key", sa.Text(collation="BINARY"), primary_key=True),
+            sa.Column("key", _KEY, primary_key=True),
             # The name where the key only holds its hash: bytes, because names may hold lone surrogates.
             sa.Column("name", sa.LargeBinary),
             _number("token"),
@@ -53,12 +61,12 @@ class Tables:
             # Which clock the moments of this name were read from.
             _number("era"),
             # The holder of a name whose limit is 1: inline, so that one statement takes it and one gives it back.
-            sa.Column("owner", sa.Text),
+            sa.Column("owner", _WORD),
             _number("expires"),
             _number("since"),
             _number("ttl"),
             _number("delay"),
-            sa.Column("info", sa.Text, nullable=False, server_default=""),
+            sa.Column("info", _INFO, nullable=False, server_default=""),
             # Permits in the hands of holders of a name whose limit is more than 1; they are in `holder`.
             _number("used"),
             # The length of the line, its last ticket, and how many owners are refused: 0 on the fast path.
@@ -71,52 +79,52 @@ class Tables:
         )
         self.holder = self._table(
             "holder",
-            sa.Column("key", sa.Text(collation="BINARY"), primary_key=True),
-            sa.Column("owner", sa.Text, primary_key=True),
+            sa.Column("key", _KEY, primary_key=True),
+            sa.Column("owner", _WORD, primary_key=True),
             _number("token"),
             _number("permits"),
             _number("expires"),
             _number("since"),
             _number("ttl"),
             _number("delay"),
-            sa.Column("info", sa.Text, nullable=False),
+            sa.Column("info", _INFO, nullable=False),
         )
         sa.Index(f"{self.prefix}_due", self.holder.c.key, self.holder.c.expires)
         self.line = self._table(
             "line",
-            sa.Column("key", sa.Text(collation="BINARY"), primary_key=True),
+            sa.Column("key", _KEY, primary_key=True),
             sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("owner", sa.Text, nullable=False),
-            sa.Column("client", sa.Text, nullable=False),
+            sa.Column("owner", _WORD, nullable=False),
+            sa.Column("client", _WORD, nullable=False),
             _number("permits"),
             _number("expires"),
             _number("since"),
             _number("waiter_ttl"),
             _number("delay"),
-            sa.Column("info", sa.Text, nullable=False),
+            sa.Column("info", _INFO, nullable=False),
         )
         sa.Index(f"{self.prefix}_place", self.line.c.key, self.line.c.owner, unique=True)
         # Grants handed to waiters of other clients, until these confirm them. Advice only: the beat finds them too.
         self.news = self._table(
             "news",
-            sa.Column("client", sa.Text, primary_key=True),
-            sa.Column("owner", sa.Text, primary_key=True),
+            sa.Column("client", _WORD, primary_key=True),
+            sa.Column("owner", _WORD, primary_key=True),
             _number("number"),
             _number("token"),
             _number("seen"),
         )
         self.tomb = self._table(
             "tomb",
-            sa.Column("key", sa.Text(collation="BINARY"), primary_key=True),
-            sa.Column("owner", sa.Text, primary_key=True),
+            sa.Column("key", _KEY, primary_key=True),
+            sa.Column("owner", _WORD, primary_key=True),
             _number("expires"),
         )
         self.cell = self._table(
             "cell",
-            sa.Column("key", sa.Text(collation="BINARY"), primary_key=True),
+            sa.Column("key", _KEY, primary_key=True),
             sa.Column("name", sa.LargeBinary),
             # NULL: deleted; the version stays for a day, so that it grows across deletion.
-            sa.Column("value", sa.LargeBinary),
+            sa.Column("value", _VALUE),
             _number("version"),
             _number("era"),
             sa.Column("expires", sa.BigInteger),
@@ -145,7 +153,14 @@ class Tables:
     def _table(self, word: str, *columns: sa.Column[object]) -> sa.Table:
         # Rows are found by key alone: without rowid SQLite keeps them in the index itself, one lookup instead of two.
         return sa.Table(
-            f"{self.prefix}_{word}", self.metadata, *columns, info={"word": word}, sqlite_with_rowid=word == "meta"
+            f"{self.prefix}_{word}",
+            self.metadata,
+            *columns,
+            info={"word": word},
+            sqlite_with_rowid=word == "meta",
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+            mysql_collate="utf8mb4_bin",
         )
 
 
