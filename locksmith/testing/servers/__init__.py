@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from locksmith.testing.servers.base import Server, ServerFailed
 from locksmith.testing.servers.certificates import Certificates, make_certificates
+from locksmith.testing.servers.postgresql import PgBouncer, PostgreSQLServer
 from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
 from locksmith.testing.servers.redis import RedisServer
 from locksmith.testing.servers.redis_cluster import RedisCluster, RedisClusterNode
@@ -25,6 +26,8 @@ from locksmith.testing.servers.resp import RedisReplyError
 
 __all__ = [
     "Certificates",
+    "PgBouncer",
+    "PostgreSQLServer",
     "Program",
     "RedisCluster",
     "RedisClusterNode",
