@@ -20,11 +20,21 @@ _PLAIN: Final = re.compile(r"(?!.*__)[a-z][a-z0-9_]{0,31}")
 _NOT_SAFE: Final = re.compile(r"[^a-z0-9]+")
 
 # Keys and owners are ASCII, compared byte by byte whatever the collation of the database. MySQL and MariaDB index no
-# TEXT, give it no default value, and a BLOB without a length ends one byte before our largest cell.
+# TEXT, give it no default value, and a BLOB without a length ends one byte before our largest cell. PostgreSQL keeps
+# no text that the encoding of the database does not know, nor the character zero: what users wrote is bytes there.
 _MYSQL: Final = ("mysql", "mariadb")
-_KEY: Final = sa.Text(collation="BINARY").with_variant(sa.String(160, collation="ascii_bin"), *_MYSQL)
-_WORD: Final = sa.Text().with_variant(sa.String(64, collation="ascii_bin"), *_MYSQL)
-_INFO: Final = sa.Text().with_variant(sa.String(8000, collation="utf8mb4_bin"), *_MYSQL)
+_C: Final = sa.Text(collation="C")
+_KEY: Final = (
+    sa.Text(collation="BINARY")
+    .with_variant(sa.String(160, collation="ascii_bin"), *_MYSQL)
+    .with_variant(_C, "postgresql")
+)
+_WORD: Final = sa.Text().with_variant(sa.String(64, collation="ascii_bin"), *_MYSQL).with_variant(_C, "postgresql")
+_INFO: Final = (
+    sa.Text()
+    .with_variant(sa.String(8000, collation="utf8mb4_bin"), *_MYSQL)
+    .with_variant(sa.LargeBinary(), "postgresql")
+)
 _VALUE: Final = sa.LargeBinary().with_variant(sa.LargeBinary(1 << 20), *_MYSQL)
 
 
@@ -158,6 +168,8 @@ class Tables:
             *columns,
             info={"word": word},
             sqlite_with_rowid=word == "meta",
+            # Room for new versions of a row beside the old ones, so that the index need not be told (HOT).
+            postgresql_with={"fillfactor": 50} if word == "lease" else {},
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
             mysql_collate="utf8mb4_bin",
