@@ -10,13 +10,13 @@ from locksmith.store import Store
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.scripts import Keys, Script, request
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 
 
 class Asking(Store):
     """Requests and their answers."""
 
-    _server: Server
+    _server: Endpoint
     _keys: Keys
     _link: Any
     _hub: Any

@@ -22,7 +22,7 @@ from locksmith.store import Inbox, Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.resp import MORE
 from locksmith_redis.scripts import Keys, request
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire import CHUNK, Wire
 
@@ -33,7 +33,7 @@ _LEAST: Final = 0.05
 class Hub:
     """Pushes to the threads of one client."""
 
-    def __init__(self, server: Server, keys: Keys, recheck: Recheck) -> None:
+    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck) -> None:
         self._server = server
         self._recheck = recheck
         self.waiters = Waiters(keys)

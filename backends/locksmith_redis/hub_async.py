@@ -13,7 +13,7 @@ from locksmith.store import Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.link_async import abandon
 from locksmith_redis.scripts import Keys, request
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire_async import cancellations, heed_cancellations
 
@@ -21,7 +21,7 @@ from locksmith_redis.wire_async import cancellations, heed_cancellations
 class AsyncHub:
     """Pushes to the tasks of one client. Connection and task belong to the loop that opened them."""
 
-    def __init__(self, server: Server, keys: Keys, recheck: Recheck) -> None:
+    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck) -> None:
         self._server = server
         self._recheck = recheck
         self.waiters = Waiters(keys)
@@ -82,10 +82,9 @@ class AsyncHub:
         self._loop = loop
 
     async def _subscribe(self) -> Any:
-        connection = self._server.connection()
+        connection = await self._server.open(self._server.timeout)
         asked = cancellations()
         try:
-            await connection.connect()
             await connection.send_packed_command(request(b"SUBSCRIBE", self.waiters.channel), False)
             while (message := await connection.read_response(True))[0] != b"subscribe":
                 self.waiters.hear(message)

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from redis import exceptions as driver
 
 from locksmith.errors import ClientClosed
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 from locksmith_redis.wire import Wire
 
 Answer: TypeAlias = tuple[Any, float, bool]
@@ -29,7 +29,7 @@ _escrow: Final[list[object]] = []
 class Link:
     """The connections of one blocking client."""
 
-    def __init__(self, server: Server, now: Callable[[], float]) -> None:
+    def __init__(self, server: Endpoint, now: Callable[[], float]) -> None:
         self._server = server
         self._now = now
         self._idle: list[Wire] = []
@@ -56,7 +56,7 @@ class Link:
             raise
         except driver.ConnectionError:
             wire.close()
-            self._drop_idle()
+            self.drop_idle()
         except BaseException:
             # Also KeyboardInterrupt: the reply may come yet, and must not be taken for that of the next request.
             wire.close()
@@ -95,7 +95,7 @@ class Link:
             self._ask_all_on(wire, payloads, until, answers)
             if answers and not isinstance(answers[0], driver.ConnectionError):
                 return answers
-            self._drop_idle()
+            self.drop_idle()
             answers.clear()
         try:
             wire = self._open(_left(until))
@@ -134,7 +134,8 @@ class Link:
         else:
             wire.close()
 
-    def _drop_idle(self) -> None:
+    def drop_idle(self) -> None:
+        """Close what is idle now; the next request finds its server anew."""
         # What killed one idle connection has killed the others too; each would cost its next user a second try.
         while self._idle:
             try:
@@ -145,7 +146,7 @@ class Link:
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
         self._closed = True
-        self._drop_idle()
+        self.drop_idle()
 
     def after_fork(self) -> None:
         """See Store.after_fork."""

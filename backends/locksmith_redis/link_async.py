@@ -12,14 +12,14 @@ from redis import exceptions as driver
 
 from locksmith.errors import ClientClosed
 from locksmith_redis.link import KEPT, Answer, keep_for_ever
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 from locksmith_redis.wire_async import AsyncWire
 
 
 class AsyncLink:
     """The connections of one asyncio client. They belong to the loop that opened them."""
 
-    def __init__(self, server: Server, now: Callable[[], float]) -> None:
+    def __init__(self, server: Endpoint, now: Callable[[], float]) -> None:
         self._server = server
         self._timeout = server.timeout
         self._now = now
@@ -42,7 +42,7 @@ class AsyncLink:
             raise
         except driver.ConnectionError:
             await _end(wire)
-            await self._drop_idle()
+            await self.drop_idle()
         except BaseException:
             # Also CancelledError: the reply may come yet, and must not be taken for that of the next request.
             await _end(wire)
@@ -79,7 +79,7 @@ class AsyncLink:
             await self._ask_all_on(self._idle.pop(), payloads, until, answers)
             if answers and not isinstance(answers[0], driver.ConnectionError):
                 return answers
-            await self._drop_idle()
+            await self.drop_idle()
             answers.clear()
         try:
             wire = await self._open(self._left(until))
@@ -117,7 +117,8 @@ class AsyncLink:
         else:
             await _end(wire)
 
-    async def _drop_idle(self) -> None:
+    async def drop_idle(self) -> None:
+        """See Link.drop_idle."""
         # What killed one idle connection has killed the others too; each would cost its next user a second try.
         while self._idle:
             await _end(self._idle.pop())

@@ -19,6 +19,7 @@ from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.people import People
 from locksmith_redis.scripts import ABANDON, ACQUIRE, BEAT, RELEASE, Keys, word
+from locksmith_redis.server import Endpoint
 
 CHUNK: Final = 200
 """Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
@@ -44,7 +45,7 @@ class RedisStore(Cells, People):
         | Guarantee.CELLS
     )
 
-    def __init__(self, server: urls.Server, runtime: Runtime, namespace: str) -> None:
+    def __init__(self, server: Endpoint, runtime: Runtime, namespace: str) -> None:
         self.runtime = runtime
         self.namespace = namespace
         self._server = server

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import socket
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import redis
 import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from locksmith import redact
 from locksmith.errors import ConfigurationError
+from locksmith_redis.server import Server
 
 TIMEOUT: Final = 5.0
 """Seconds a connection may take to open, and a reply to arrive."""
@@ -53,6 +52,7 @@ _NO: Final = frozenset({"false", "no", "n", "f", "0", "off"})
 # Settings of a user's client that would change what a connection of ours does: it retries by our rules, and speaks
 # RESP2 in bytes. The rest, redis-py's bookkeeping for its pools included, stays with their client.
 _NOT_OURS: Final = (
+    "connection_pool",
     "retry",
     "retry_on_error",
     "retry_on_timeout",
@@ -75,29 +75,6 @@ _NOT_OURS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where a server is and how connections to it are made."""
-
-    connection_class: type[Any]
-    settings: Mapping[str, Any]
-    address: str
-    """For people: no secrets."""
-    timeout: float
-
-    def __repr__(self) -> str:
-        return f"<Server {self.address}>"
-
-    def connection(self) -> Any:
-        """A connection of redis-py, not yet connected, that neither retries nor decodes."""
-        settings = dict(self.settings)
-        settings["protocol"] = 2
-        asynchronous = issubclass(self.connection_class, redis.asyncio.connection.AbstractConnection)
-        # redis-py's own Retry would send again what must not be sent twice, and wait where the caller has no time.
-        settings["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0) if asynchronous else Retry(NoBackoff(), 0)
-        return self.connection_class(**settings)
-
-
 def from_url(url: str, *, asynchronous: bool) -> Server:
     """The server of a URL. Raises ConfigurationError, which never shows a secret."""
     try:
@@ -106,30 +83,39 @@ def from_url(url: str, *, asynchronous: bool) -> Server:
     except ValueError:
         raise ConfigurationError(f"not a URL of Redis: {redact.url(url)}; write redis://host:6379/0") from None
     scheme = parts.scheme
-    options = _options(parts)
-    settings: dict[str, Any] = {} if scheme == "redis+unix" else dict(_KEEPALIVE)
-    timeout = _seconds("timeout", options, TIMEOUT)
-    settings["socket_timeout"] = _seconds("socket_timeout", options, timeout)
-    settings["socket_connect_timeout"] = _seconds("socket_connect_timeout", options, timeout)
-    for name, place in (("username", parts.username), ("password", parts.password)):
+    options = read_options(parts)
+    tls = scheme == "rediss"
+    server = base(parts.username, parts.password, options, tls=tls, asynchronous=asynchronous)
+    if scheme == "redis+unix":
+        settings = {name: value for name, value in server.settings.items() if name not in _KEEPALIVE}
+        settings |= {"path": unquote(parts.path), "db": _db(options.get("db", options.get("virtual_host", "0")))}
+        if parts.netloc.rpartition("@")[2] or len(parts.path) < 2:
+            raise ConfigurationError("write redis+unix:///path/to/redis.sock?db=0: three slashes, then the path")
+        module: Any = redis.asyncio.connection if asynchronous else redis.connection
+        address = f"redis+unix://{settings['path']}?db={settings['db']}"
+        return Server(module.UnixDomainSocketConnection, settings, address, server.timeout)
+    db = _db(options.get("db") or parts.path.strip("/") or "0")
+    return replace(server, settings={**server.settings, "db": db}).at(unquote(host), port)
+
+
+def base(
+    username: str | None, password: str | None, options: Mapping[str, str], *, tls: bool, asynchronous: bool
+) -> Server:
+    """What the options and credentials of a URL say of connections; nothing yet of where they lead."""
+    settings: dict[str, Any] = dict(_KEEPALIVE)
+    timeout = seconds("timeout", options, TIMEOUT)
+    settings["socket_timeout"] = seconds("socket_timeout", options, timeout)
+    settings["socket_connect_timeout"] = seconds("socket_connect_timeout", options, timeout)
+    for name, place in (("username", username), ("password", password)):
         value = unquote(place) if place else options.get(name)
         if value:
             settings[name] = value
     if "client_name" in options:
         settings["client_name"] = options["client_name"]
+    if tls:
+        settings |= _tls(options)
     module: Any = redis.asyncio.connection if asynchronous else redis.connection
-    if scheme == "redis+unix":
-        settings |= {"path": unquote(parts.path), "db": _db(options.get("db", options.get("virtual_host", "0")))}
-        if parts.netloc.rpartition("@")[2] or len(parts.path) < 2:
-            raise ConfigurationError("write redis+unix:///path/to/redis.sock?db=0: three slashes, then the path")
-        address = f"redis+unix://{settings['path']}?db={settings['db']}"
-        return Server(module.UnixDomainSocketConnection, settings, address, settings["socket_timeout"])
-    settings |= {"host": unquote(host), "port": port, "db": _db(options.get("db") or parts.path.strip("/") or "0")}
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{settings['db']}"
-    if scheme == "redis":
-        return Server(module.Connection, settings, address, settings["socket_timeout"])
-    settings |= _tls(options)
-    return Server(module.SSLConnection, settings, address, settings["socket_timeout"])
+    return Server(module.SSLConnection if tls else module.Connection, settings, "", settings["socket_timeout"])
 
 
 def from_client(client: object, *, asynchronous: bool) -> Server:
@@ -148,14 +134,19 @@ def from_client(client: object, *, asynchronous: bool) -> Server:
             f"cannot use a {type(client).__module__}.{type(client).__name__}: pass a redis.Redis"
             " (redis.asyncio.Redis under asyncio) for one server, or a URL"
         )
-    pool: Any = client.connection_pool
+    return of_pool(client.connection_pool)
+
+
+def of_pool(pool: Any, connection_class: type[Any] | None = None) -> Server:
+    """The server that a pool of redis-py leads to, with the pool's settings."""
+    wanted = connection_class or pool.connection_class
     settings = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_OURS}
     if "path" not in settings:
         settings |= _KEEPALIVE
     timeout = settings.get("socket_timeout") or TIMEOUT
     settings["socket_timeout"] = timeout
     settings["socket_connect_timeout"] = settings.get("socket_connect_timeout") or timeout
-    return Server(pool.connection_class, settings, _address(pool.connection_class, settings), float(timeout))
+    return Server(wanted, settings, _address(wanted, settings), float(timeout))
 
 
 def _address(connection_class: type[Any], settings: Mapping[str, Any]) -> str:
@@ -166,12 +157,17 @@ def _address(connection_class: type[Any], settings: Mapping[str, Any]) -> str:
     return f"{scheme}://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{db}"
 
 
-def _options(parts: SplitResult) -> dict[str, str]:
-    known = _PLAIN + {"rediss": _TLS, "redis+unix": _UNIX}.get(parts.scheme, ())
+def read_options(parts: SplitResult, more: Sequence[str] = ()) -> dict[str, str]:
+    """The options of a URL, each known (or one of `more`) and said once. Raises ConfigurationError."""
+    tls = parts.scheme.startswith("rediss")
+    known = (*_PLAIN, *more, *(_TLS if tls else _UNIX if parts.scheme == "redis+unix" else ()))
     found: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in _TLS and name not in known:
-            raise ConfigurationError(f"option {name} needs TLS, which {parts.scheme}:// does not use: write rediss://")
+            wanted = parts.scheme.replace("redis", "rediss", 1).replace("+unix", "")
+            raise ConfigurationError(
+                f"option {name} needs TLS, which {parts.scheme}:// does not use: write {wanted}://"
+            )
         if name not in known:
             raise ConfigurationError(
                 f"unknown option {name!r} in a {parts.scheme}:// URL; known are {', '.join(known)}"
@@ -182,7 +178,8 @@ def _options(parts: SplitResult) -> dict[str, str]:
     return found
 
 
-def _seconds(name: str, options: Mapping[str, str], default: float) -> float:
+def seconds(name: str, options: Mapping[str, str], default: float) -> float:
+    """An option that is a duration. Raises ConfigurationError."""
     if name not in options:
         return default
     try:

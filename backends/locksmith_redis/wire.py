@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis import exceptions as driver
 
 from locksmith_redis.resp import MORE, Reader, new_reader
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 
 CHUNK: Final = 65_536
 _SECONDS: Final = struct.Struct("ll")
@@ -25,16 +25,10 @@ class Wire:
 
     __slots__ = ("connection", "reader", "sock")
 
-    def __init__(self, server: Server, seconds: float) -> None:
+    def __init__(self, server: Endpoint, seconds: float) -> None:
         """Connect and authenticate, each step within so many seconds. Raises the driver's errors."""
         self.reader: Reader = new_reader()
-        self.connection = server.connection()
-        self.connection.socket_timeout = self.connection.socket_connect_timeout = seconds
-        try:
-            self.connection.connect()
-        except BaseException:
-            self.connection.disconnect()
-            raise
+        self.connection = server.open(seconds)
         self.sock: Any = self.connection._sock
         self.limit(seconds)
 

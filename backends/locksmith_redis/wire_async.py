@@ -13,7 +13,7 @@ from typing import Any, Self
 from redis import exceptions as driver
 
 from locksmith_redis.resp import MORE, Reader, new_reader
-from locksmith_redis.url import Server
+from locksmith_redis.server import Endpoint
 
 
 class AsyncWire(asyncio.Protocol):
@@ -31,18 +31,9 @@ class AsyncWire(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     @classmethod
-    async def open(cls, server: Server, seconds: float) -> Self:
+    async def open(cls, server: Endpoint, seconds: float) -> Self:
         """Connect and authenticate, each step within so many seconds. Raises the driver's errors."""
-        connection = server.connection()
-        connection.socket_timeout = connection.socket_connect_timeout = seconds
-        asked = cancellations()
-        try:
-            await connection.connect()
-            heed_cancellations(asked)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return cls(connection)
+        return cls(await server.open(seconds))
 
     async def ask(self, payload: bytes, seconds: float) -> Any:
         """Send a request and read its reply within so many seconds; a refusal is raised. Raises the driver's errors."""
@@ -113,6 +104,19 @@ class AsyncWire(asyncio.Protocol):
 def _ring(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_exception(driver.TimeoutError("no answer in time"))
+
+
+async def connect(connection: Any, seconds: float) -> Any:
+    """Connect and authenticate a connection of the driver, each step within so many seconds. Raises its errors."""
+    connection.socket_timeout = connection.socket_connect_timeout = seconds
+    asked = cancellations()
+    try:
+        await connection.connect()
+        heed_cancellations(asked)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 def cancellations() -> int:

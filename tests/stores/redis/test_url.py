@@ -14,7 +14,8 @@ from locksmith.errors import ConfigurationError
 from locksmith.runtime import Blocking
 from locksmith.runtime_asyncio import Asyncio
 from locksmith_redis import RedisStore
-from locksmith_redis.url import TIMEOUT, Server, from_client, from_url
+from locksmith_redis.server import Server
+from locksmith_redis.url import TIMEOUT, from_client, from_url
 
 
 def read(url: str) -> Server:
