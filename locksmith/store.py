@@ -265,6 +265,12 @@ class Store(ABC):
     guarantees: ClassVar[Guarantee]
     one_process: ClassVar[bool] = False
     """Whether the store lives in one process, so that others (a fork, a heartbeat process) cannot reach it."""
+    by_session: ClassVar[bool] = False
+    """Whether claims live by a session of their client, one for each ttl (etcd, Consul, ZooKeeper).
+
+    Then a claim is silent only when its whole client is; a waiter is kept for as long as a holder, a ttl and not a
+    waiter_ttl; and a grant needs no confirmation.
+    """
     min_ttl: ClassVar[float] = 0.01
     """The smallest ttl, in seconds, that the store can tell from nothing."""
 

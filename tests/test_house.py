@@ -31,7 +31,14 @@ LAYERS = [
 ]
 """From the top down, as the headings of the map say it. A module imports from its own layer and from those below."""
 
-OURS_FOR_STORES = {"locksmith.store", "locksmith.runtime", "locksmith.names", "locksmith.redact", "locksmith.errors"}
+OURS_FOR_STORES = {
+    "locksmith.store",
+    "locksmith.nodes",
+    "locksmith.runtime",
+    "locksmith.names",
+    "locksmith.redact",
+    "locksmith.errors",
+}
 
 STRANGERS = {
     "locksmith/cli": {"click", "rich"},
@@ -40,6 +47,11 @@ STRANGERS = {
     "locksmith": set(),
     "backends/locksmith_redis": {"redis", "hiredis"},
     "backends/locksmith_sql": {"sqlalchemy"},
+    "backends/locksmith_sql/postgresql": {"sqlalchemy", "psycopg"},
+    "backends/locksmith_sql/mysql": {"sqlalchemy", "pymysql", "aiomysql"},
+    "backends/locksmith_zookeeper": {"kazoo"},
+    "backends/locksmith_etcd": {"grpc", "google"},
+    "backends/locksmith_consul": {"consul", "urllib3"},
 }
 """What may be imported beside the standard library, by folder; the longest prefix counts. Drivers live in backends."""
 
@@ -225,6 +237,7 @@ def test_importing_locksmith_is_light():
 
 
 @pytest.mark.parametrize("package", ["locksmith", "backends/locksmith_redis", "backends/locksmith_sql",
-                                     "benchmarks/locksmith_bench"])  # fmt: skip
+                                     "backends/locksmith_zookeeper", "backends/locksmith_etcd",
+                                     "backends/locksmith_consul", "benchmarks/locksmith_bench"])  # fmt: skip
 def test_packages_say_that_they_are_typed(package):
     assert (ROOT / package / "py.typed").is_file()

@@ -1,10 +1,12 @@
-"""The Redis store keeps the contract, on a real redis-server."""
+"""The Redis store keeps the contract, on real redis-servers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from locksmith.testing.contract import StoreContract
+from locksmith.testing.contract import RestartCases, ServerCases, StoreContract
 from locksmith.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -17,3 +19,56 @@ class TestRedis(StoreContract):
 
     def url(self) -> str:
         return self.server.url
+
+
+class TestRedisServer(ServerCases):
+    @pytest.fixture(autouse=True)
+    def _server(self, own_redis: RedisServer) -> None:
+        self.server = own_redis
+
+    def url(self) -> str:
+        return self.server.url
+
+    def break_connections(self) -> None:
+        for kind in ("normal", "pubsub"):
+            self.server.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+    def restart(self) -> None:
+        self.server.restart()
+
+    def pause(self) -> None:
+        self.server.pause()
+
+    def resume(self) -> None:
+        self.server.resume()
+
+
+class TestRedisThatWritesEverything(RestartCases):
+    """With its append-only file, even SIGKILL makes it forget nothing."""
+
+    remembers = True
+
+    @pytest.fixture(autouse=True)
+    def _server(self, durable_redis: RedisServer) -> None:
+        self.server = durable_redis
+
+    def url(self) -> str:
+        return self.server.url
+
+    def restart(self) -> None:
+        self.server.kill()
+        self.server.start()
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[RedisServer]:
+    """A server whose life these tests command."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def durable_redis() -> Iterator[RedisServer]:
+    """The same, and it has written what it has answered."""
+    with RedisServer(appendonly=True, config={"appendfsync": "always"}) as server:
+        yield server

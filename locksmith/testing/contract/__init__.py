@@ -13,7 +13,20 @@ from __future__ import annotations
 
 import pytest
 
-_MODULES = ("base", "cells", "crowd", "grants", "leases", "line", "listing", "procs", "removal", "waits")
+_MODULES = (
+    "base",
+    "cells",
+    "crowd",
+    "grants",
+    "interrupts",
+    "leases",
+    "line",
+    "listing",
+    "outage",
+    "procs",
+    "removal",
+    "waits",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 
 from locksmith.testing.contract.base import Cases, case  # noqa: E402
@@ -21,9 +34,11 @@ from locksmith.testing.contract.cells import CellCases  # noqa: E402
 from locksmith.testing.contract.crowd import CrowdCases  # noqa: E402
 from locksmith.testing.contract.faces import FACES, AsyncioFace, BlockingFace, Face, Job  # noqa: E402
 from locksmith.testing.contract.grants import GrantCases  # noqa: E402
+from locksmith.testing.contract.interrupts import InterruptCases  # noqa: E402
 from locksmith.testing.contract.leases import LeaseCases  # noqa: E402
 from locksmith.testing.contract.line import LineCases  # noqa: E402
 from locksmith.testing.contract.listing import ListingCases  # noqa: E402
+from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa: E402
 from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
 from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
 from locksmith.testing.contract.waits import WaitCases  # noqa: E402
@@ -38,12 +53,22 @@ CASE_CLASSES: tuple[type[Cases], ...] = (
     WaitCases,
     CrowdCases,
     ProcessCases,
+    InterruptCases,
 )
-"""Every class of cases; `StoreContract` has them all."""
+"""The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
 
 class StoreContract(
-    GrantCases, LineCases, RemovalCases, CellCases, ListingCases, LeaseCases, WaitCases, CrowdCases, ProcessCases
+    GrantCases,
+    LineCases,
+    RemovalCases,
+    CellCases,
+    ListingCases,
+    LeaseCases,
+    WaitCases,
+    CrowdCases,
+    ProcessCases,
+    InterruptCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
 
@@ -56,6 +81,8 @@ __all__ = [
     "Cases",
     "Face",
     "Job",
+    "RestartCases",
+    "ServerCases",
     "StoreContract",
     "case",
 ]

@@ -74,22 +74,6 @@ class Cases:
         """What `connect` gets where that is not the URL: a driver's client, for example."""
         return self.url()
 
-    def restart(self) -> None:
-        """Restart the server, with its data. Leave it out where there is no server."""
-        raise NotImplementedError
-
-    def break_connections(self) -> None:
-        """Have the server close every connection. Leave it out where there are none."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """Freeze the server: connections stay, nothing is answered. Leave it out where there is no server."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        raise NotImplementedError
-
     # What cases use.
 
     @pytest.fixture(params=sorted(FACES))
@@ -187,9 +171,29 @@ class Cases:
         store.leave(ticket)
         return grant
 
-    async def outlive(self, face: Face, grant: Grant, ttl: float | None = None) -> None:
-        """Sleep until the store must have let this grant expire, whose last word was answered just now."""
-        await face.sleep((grant.ttl if ttl is None else ttl) * (1 + EARLY) + 0.02)
+    async def outlive(self, face: Face, grant: Grant) -> None:
+        """Sleep until the store has let this grant expire, whose last word was answered just now."""
+        await face.sleep(grant.ttl * (1 + EARLY) + 0.02)
+        if Guarantee.EXACT_TTL in self.guarantees(face):
+            return
+        store = self.store(face)
+
+        async def expired() -> bool:
+            return grant.claim.owner not in [view.owner for view in (await store.inspect(grant.claim.name)).holders]
+
+        await face.eventually(expired, within=self.late(face, grant.ttl) + self.margin, what="the grant expired")
+
+    def late(self, face: Face, ttl: float) -> float:
+        """Seconds by which the store may keep somebody silent longer than its ttl."""
+        return 0.0 if Guarantee.EXACT_TTL in self.guarantees(face) else ttl
+
+    def by_session(self, face: Face) -> bool:
+        """Whether the store declares that claims live by their client's session."""
+        return face.store(self.target(), "unused").by_session
+
+    def silent(self, **settings: Any) -> Claim:
+        """A claim of somebody who will not be heard of again: alone with its ttl, so with a session of its own."""
+        return self.claim(**({"ttl": self.short, "waiter_ttl": self.short} | settings))
 
     async def in_line(self, face: Face, client: Any, count: int = 1, name: str = "n") -> None:
         """Wait until so many stand in line for a name."""

@@ -167,7 +167,8 @@ class CellCases(Cases):
         async def gone() -> bool:
             return await store.get("e") is None
 
-        await face.eventually(gone, within=self.short + self.margin, what="the cell expired")
+        within = self.short + self.late(face, self.short) + self.margin
+        await face.eventually(gone, within=within, what="the cell expired")
 
     @case(needs=CELLS)
     async def test_a_guarded_write_needs_the_grant(self, face: Face) -> None:

@@ -20,6 +20,7 @@ from locksmith import aio, client, registry
 from locksmith.runtime import Blocking, Clock, Runtime, drive
 from locksmith.runtime_asyncio import Asyncio
 from locksmith.store import Store
+from locksmith.testing.faults import async_client_over, client_over
 
 T = TypeVar("T")
 
@@ -70,6 +71,10 @@ class Face(ABC):
     @abstractmethod
     def connect(self, target: object, **settings: Any) -> aio.AsyncClient:
         """A client of this face, with the methods of the asyncio one. Closed at the end of the case."""
+
+    @abstractmethod
+    def client_over(self, store: Store) -> aio.AsyncClient:
+        """A client of this face over a store that was made by hand. Whoever made it closes it."""
 
     def store(self, target: object, namespace: str, clock: Clock | None = None) -> Store:
         """The bare store, without an engine. Closed at the end of the case."""
@@ -150,6 +155,10 @@ class AsyncioFace(Face):
         self._opened.append(made.close)
         return made
 
+    def client_over(self, store: Store) -> aio.AsyncClient:
+        """See Face.client_over."""
+        return async_client_over(store)
+
 
 # ---------------------------------------------------------------------------------------------------- blocking
 
@@ -206,6 +215,10 @@ class BlockingFace(Face):
         made = cast(aio.AsyncClient, _Client(client.connect(target, **settings)))
         self._opened.append(made.close)
         return made
+
+    def client_over(self, store: Store) -> aio.AsyncClient:
+        """See Face.client_over."""
+        return cast(aio.AsyncClient, _Client(client_over(store)))
 
 
 class _Shim:

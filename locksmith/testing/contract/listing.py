@@ -183,7 +183,10 @@ class ListingCases(Cases):
         view = views[first.claim.owner]
         assert (view.token, view.permits, view.info) == (first.token, 2, '{"host":"one"}')
         assert 0.04 < view.since < self.margin
-        assert 20.0 - self.margin < view.expires_in < 20.0
+        if Guarantee.EXACT_TTL in store.guarantees:
+            assert 20.0 - self.margin < view.expires_in < 20.0
+        else:
+            assert 0 < view.expires_in <= first.ttl
         assert [(w.owner, w.permits, w.info) for w in found.waiters] == [
             (t.claim.owner, t.claim.permits, t.claim.info) for t in waiters
         ]
@@ -197,7 +200,7 @@ class ListingCases(Cases):
         found = await store.inspect("n")
         assert (found.limit, found.token, found.waiters) == (1, grant.token, [])
         assert [(h.owner, h.token, h.permits) for h in found.holders] == [(grant.claim.owner, grant.token, 1)]
-        assert 0 < found.holders[0].expires_in <= self.short
+        assert 0 < found.holders[0].expires_in <= grant.ttl
         await self.outlive(face, grant)
         for name in ("n", "never used"):
             found = await store.inspect(name)
@@ -213,7 +216,8 @@ class ListingCases(Cases):
         before = (await store.inspect("n")).holders[0]
         await self.word(store, grant)
         after = (await store.inspect("n")).holders[0]
-        assert after.expires_in > before.expires_in + 0.2
+        if Guarantee.EXACT_TTL in store.guarantees:
+            assert after.expires_in > before.expires_in + 0.2
         assert after.since >= before.since > 0.25
 
     @case()

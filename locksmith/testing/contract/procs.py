@@ -69,7 +69,7 @@ class ProcessCases(Cases):
             worker.kill()
             killed = time.monotonic()
             lease = await client.lock("n").acquire(wait=20)
-            assert time.monotonic() - killed < ttl + self.margin / 2
+            assert time.monotonic() - killed < ttl + self.late(face, ttl) + self.margin / 2
             assert lease.token > token
             assert await lease.release()
 
@@ -79,14 +79,14 @@ class ProcessCases(Cases):
         waiter_ttl = 2 * self.short
         client = self.connect(face, waiter_ttl=waiter_ttl)  # its beats, a third of this apart, find the dead one out
         held = await client.lock("n").acquire()
-        with self.workers(face, waiter_ttl=waiter_ttl) as [worker]:
+        with self.workers(face, ttl=waiter_ttl, waiter_ttl=waiter_ttl) as [worker]:
             worker.tell("acquire", name="n")
             await self.in_line(face, client)
             behind = face.start(self._wait(client))
             await self.in_line(face, client, 2)
             worker.kill()
         assert await held.release()
-        lease = await behind.result(waiter_ttl + self.margin)
+        lease = await behind.result(waiter_ttl + self.late(face, waiter_ttl) + self.margin)
         assert await lease.release()
         await self.nothing_left(face, "n")
 
@@ -116,7 +116,7 @@ class ProcessCases(Cases):
         """Nastiest scenario 1: its turn came and went while it was stopped; it waits again, and gets another turn."""
         client, waiter_ttl = self.connect(face), 2 * self.short
         held = await client.lock("n").acquire()
-        with self.workers(face, waiter_ttl=waiter_ttl) as [worker]:
+        with self.workers(face, ttl=waiter_ttl, waiter_ttl=waiter_ttl) as [worker]:
             worker.tell("acquire", name="n")
             await self.in_line(face, client)
             worker.send_signal(signal.SIGSTOP)
@@ -136,7 +136,7 @@ class ProcessCases(Cases):
         """Rule 3, F16: Ctrl-C while it waits, and nobody is in line any more, long before its waiter_ttl."""
         client = self.connect(face)
         held = await client.lock("n").acquire()
-        with self.workers(face, waiter_ttl=30.0) as [worker]:
+        with self.workers(face, ttl=30.0, waiter_ttl=30.0) as [worker]:
             worker.tell("acquire", name="n")
             await self.in_line(face, client)
             worker.send_signal(signal.SIGINT)
@@ -156,14 +156,15 @@ class ProcessCases(Cases):
             assert await self.on(face, worker.wait) == 0
             assert time.monotonic() - began < 2 + self.margin
             assert worker.complaints() == ""
-        assert await (await client.lock("n").acquire(wait=ttl + self.margin)).release()
+        assert await (await client.lock("n").acquire(wait=ttl + self.late(face, ttl) + self.margin)).release()
 
     @case(shared=True, needs=Guarantee.FIFO)
     async def test_a_process_that_ends_while_it_waits_ends_cleanly(self, face: Face) -> None:
         """Section 5: a thread or task that waits does not keep the process from ending."""
         client = self.connect(face)
         held = await client.lock("n").acquire()
-        with self.workers(face, waiter_ttl=2 * self.short) as [worker]:
+        waiter_ttl = 2 * self.short
+        with self.workers(face, ttl=waiter_ttl, waiter_ttl=waiter_ttl) as [worker]:
             await self.on(face, worker.ask, "wait_beside", name="n")
             await self.in_line(face, client)
             worker.tell("leave")

@@ -53,9 +53,9 @@ class RemovalCases(Cases):
         """Rule 5 with expiry of a waiter instead of its word."""
         store = self.store(face)
         await self.granted(store, self.claim(permits=2, limit=3))
-        await self.queued(store, self.claim(permits=3, limit=3, waiter_ttl=self.short))
+        await self.queued(store, self.silent(permits=3, limit=3))
         small = await self.queued(store, self.claim(permits=1, limit=3))
-        await self.handed(face, store, small, self.short + self.margin)
+        await self.handed(face, store, small, self.short + self.late(face, self.short) + self.margin)
 
     async def _expires_into(
         self, face: Face, touch: Callable[[Store, Ticket, Ticket, Claim], Awaitable[object]]
@@ -162,8 +162,14 @@ class RemovalCases(Cases):
 
     @case(needs=Guarantee.FIFO)
     async def test_the_head_of_the_line_knows_when_to_ask(self, face: Face) -> None:
-        """Section 8: expiry is found by the head's own beat, sent when the holder's time is up."""
+        """Section 8: expiry is found by the head's own beat, sent when the holder's time is up.
+
+        Sessions are ended by the server alone, which then tells the head.
+        """
         store = self.store(face)
+        await (self._is_told_of_the_end if store.by_session else self._asks_at_the_end)(face, store)
+
+    async def _asks_at_the_end(self, face: Face, store: Store) -> None:
         held = await self.granted(store, self.claim(ttl=30.0))
         head = await self.queued(store, self.claim())
         behind = await self.queued(store, self.claim())
@@ -176,6 +182,17 @@ class RemovalCases(Cases):
         # Only the head need ask: a herd that asks at every expiry would be a request per waiter.
         assert isinstance(word := await self.word(store, behind), Waiting)
         assert word.head_expires_in is None
+
+    async def _is_told_of_the_end(self, face: Face, store: Store) -> None:
+        dead = await self.granted(store, self.silent())
+        head, behind = await self.queued(store, self.claim()), await self.queued(store, self.claim())
+        assert head.head_expires_in is behind.head_expires_in is None
+        until = store.runtime.clock.now() + dead.ttl + self.late(face, dead.ttl) + self.margin
+        while head.inbox.peek() is None:
+            assert store.runtime.clock.now() < until, "nobody told the head of the line"
+            await store.wait(head, self.margin)
+        assert isinstance(head.inbox.peek(), Grant)
+        assert behind.inbox.peek() is None
 
     # lock_delay.
 
