@@ -44,6 +44,9 @@ class Server(ABC):
     stop_seconds: ClassVar[float] = 10.0
     """How long a clean stop may take before SIGKILL."""
 
+    refuses_root: ClassVar[bool] = False
+    """Whether the program will not run as root: then root starts it as `nobody`, in a folder that is nobody's."""
+
     def __init__(self) -> None:
         self._executable: Path | None = None
         self._folder: Path | None = None
@@ -129,6 +132,11 @@ class Server(ABC):
         return self.host, self.port
 
     @property
+    def user(self) -> str | None:
+        """The user that the program runs as; None: the one that runs this."""
+        return "nobody" if self.refuses_root and os.geteuid() == 0 else None
+
+    @property
     def folder(self) -> Path:
         """Where it keeps its data. Raises ServerFailed before the first start."""
         if self._folder is None:
@@ -174,6 +182,8 @@ class Server(ABC):
         atexit.register(self.close)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=f"locksmith-{self.program}-"))
+            if self.user is not None:
+                shutil.chown(self._folder, self.user)
             self._prepare()
             self._launch_somewhere()
         except BaseException:
@@ -197,7 +207,8 @@ class Server(ABC):
 
     def _launch(self) -> None:
         assert self._executable is not None
-        self._process = Process(self._command(self._executable), folder=self.folder, log=self._log_path())
+        command = self._command(self._executable)
+        self._process = Process(command, folder=self.folder, log=self._log_path(), user=self.user)
         try:
             self._await_answer(self._process)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ class Process:
     the guardian waiting for as long as it lives.)
     """
 
-    def __init__(self, argv: Sequence[str], *, folder: Path, log: Path) -> None:
-        """Start `argv` in `folder`, with its output appended to `log`.
+    def __init__(self, argv: Sequence[str], *, folder: Path, log: Path, user: str | None = None) -> None:
+        """Start `argv` in `folder`, with its output appended to `log`, as `user` where one is named.
 
         Raises:
             OSError: the program cannot be started.
@@ -35,6 +36,9 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=user,
+                group=None if user is None else pwd.getpwnam(user).pw_gid,
+                extra_groups=None if user is None else [],
             )
         self._guardian = subprocess.Popen(
             ["/bin/sh", "-c", _GUARDIAN, "guardian", str(self._popen.pid), str(folder)],

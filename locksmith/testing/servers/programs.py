@@ -28,6 +28,8 @@ class Program:
     executable: str
     debian: str
     homebrew: str
+    places: tuple[str, ...] = ()
+    """Where it lies when it is not on PATH, as patterns; of several matches the last one counts."""
 
     @property
     def install_line(self) -> str:
@@ -42,6 +44,18 @@ class Program:
 
 PROGRAMS: Final = {
     "redis": Program("redis-server", debian="redis-server", homebrew="redis"),
+    "postgresql": Program(
+        "postgres", debian="postgresql", homebrew="postgresql@17", places=("/usr/lib/postgresql/*/bin/postgres",)
+    ),
+    "pgbouncer": Program("pgbouncer", debian="pgbouncer", homebrew="pgbouncer", places=("/usr/sbin/pgbouncer",)),
+    "mariadb": Program("mariadbd", debian="mariadb-server", homebrew="mariadb", places=("/usr/sbin/mariadbd",)),
+    "zookeeper": Program(
+        "zkServer.sh",
+        debian="zookeeper default-jre-headless",
+        homebrew="zookeeper",
+        places=("/usr/share/zookeeper/bin/zkServer.sh",),
+    ),
+    "etcd": Program("etcd", debian="etcd-server", homebrew="etcd"),
     "openssl": Program("openssl", debian="openssl", homebrew="openssl"),
 }
 """By the name that `install` takes."""
@@ -59,10 +73,10 @@ def find(name: str) -> Path:
         ServerMissing: it is not on PATH; the message has the line that installs it.
     """
     program = _program(name)
-    found = shutil.which(program.executable)
+    found = _look_for(program)
     if found is None:
         raise ServerMissing(f"{program.executable} is not installed: {program.install_line}")
-    return Path(found)
+    return found
 
 
 def install(names: Iterable[str]) -> list[str]:
@@ -73,12 +87,12 @@ def install(names: Iterable[str]) -> list[str]:
     Raises:
         ServerMissing: something is missing and may not be installed from here, or the installation failed.
     """
-    missing = [name for name in names if shutil.which(_program(name).executable) is None]
+    missing = [name for name in names if _look_for(_program(name)) is None]
     if not missing:
         return []
     if not (_has_apt() and _is_root()):
         find(missing[0])
-    _apt_install([_program(name).debian for name in missing])
+    _apt_install([package for name in missing for package in _program(name).debian.split()])
     for name in missing:
         find(name)
     return missing
@@ -89,6 +103,14 @@ def _program(name: str) -> Program:
         return PROGRAMS[name]
     except KeyError:
         raise ConfigurationError(f"no such program: {name!r}; there are {', '.join(PROGRAMS)}") from None
+
+
+def _look_for(program: Program) -> Path | None:
+    found = shutil.which(program.executable)
+    if found is not None:
+        return Path(found)
+    lying = [path for pattern in program.places for path in sorted(Path("/").glob(pattern.lstrip("/")))]
+    return lying[-1] if lying else None
 
 
 def _has_apt() -> bool:
