@@ -1,7 +1,8 @@
-"""The store on Redis: `redis://`, `rediss://` and `redis+unix://`."""
+"""The stores on Redis: one server, a primary that sentinels watch, a cluster, and a quorum of independent servers."""
 
 from __future__ import annotations
 
+from locksmith_redis.sentinel import RedisSentinelStore
 from locksmith_redis.store import RedisStore
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisSentinelStore", "RedisStore"]

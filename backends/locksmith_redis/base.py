@@ -30,6 +30,8 @@ class Asking(Store):
         except driver.NoScriptError:
             # The server was restarted, or somebody said SCRIPT FLUSH.
             return await self._ask_raw(script.by_source + tail)
+        except driver.ResponseError as error:
+            return await self._refused(error, script.by_sha + tail)
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
 
@@ -40,6 +42,8 @@ class Asking(Store):
             return await self.runtime.settle(self._link.ask(script.head(len(words)) + packed))
         except driver.NoScriptError:
             return await self._ask_raw(script.head(len(words), source=True) + packed)
+        except driver.ResponseError as error:
+            return await self._refused(error, script.head(len(words)) + packed)
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
 
@@ -47,9 +51,15 @@ class Asking(Store):
         """A command's reply. Raises StoreError."""
         return (await self._ask_raw(request(*words)))[0]
 
+    async def _refused(self, error: driver.ResponseError, payload: bytes) -> Answer:
+        """What a refusal of a request comes to. Raises StoreError, unless another server is to be asked."""
+        raise translate(error) from error
+
     async def _ask_raw(self, payload: bytes) -> Answer:
         try:
             return await self.runtime.settle(self._link.ask(payload))
+        except driver.ResponseError as error:
+            return await self._refused(error, payload)
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from locksmith.errors import StoreAuthError, StoreProtocolError
@@ -16,8 +16,14 @@ _NEAR_FULL: Final = 0.9
 _SLOW: Final = 0.05
 
 
-async def diagnose(command: Command) -> list[Finding]:
-    """The findings, worst news and good news alike. Raises StoreError where the server cannot be asked at all."""
+Judge = Callable[[dict[str, str]], Finding]
+
+
+async def diagnose(command: Command, judges: Sequence[Judge] | None = None) -> list[Finding]:
+    """The findings about one server, worst news and good news alike. Raises StoreError where it cannot be asked at all.
+
+    `judges`: who looks at its INFO, where that is not a server alone.
+    """
     began = time.perf_counter()
     await command(b"TIME")
     took = time.perf_counter() - began
@@ -26,7 +32,7 @@ async def diagnose(command: Command) -> list[Finding]:
         info = _parse(await command(b"INFO"))
     except (StoreAuthError, StoreProtocolError):
         return [*findings, Finding("warning", "INFO is not permitted", "allow +info to learn more from this probe")]
-    findings += [judge(info) for judge in (_version, _role, _cluster, _memory, _room)]
+    findings += [judge(info) for judge in (judges or (*ALL_SERVERS, _role, _cluster))]
     return findings + await _disk(command, info)
 
 
@@ -84,6 +90,9 @@ def _room(info: dict[str, str]) -> Finding:
     if limit and used > limit * _NEAR_FULL:
         return Finding("warning", f"{used / limit:.0%} of maxmemory is used", "raise it: a full server grants nothing")
     return Finding("ok", "memory is not near its limit")
+
+
+ALL_SERVERS: Final = (_version, _memory, _room)
 
 
 async def _disk(command: Command, info: dict[str, str]) -> list[Finding]:

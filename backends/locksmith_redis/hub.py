@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -197,6 +198,13 @@ class Hub:
                 self._wire = None
             with suppress(Exception):
                 wire.close()
+
+    def move(self) -> None:
+        """The server is not the right one any more: hang up, and subscribe where the right one is."""
+        wire = self._wire
+        if wire is not None:
+            with suppress(OSError):
+                wire.sock.shutdown(socket.SHUT_RDWR)  # wakes the leader, or the next one, with the end of the stream
 
     async def close(self) -> None:
         """Unsubscribe by closing; a leader still waiting closes it when it leaves."""

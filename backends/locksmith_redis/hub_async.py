@@ -115,6 +115,12 @@ class AsyncHub:
                     self._connection = None
                     await _end(connection)
 
+    def move(self) -> None:
+        """See Hub.move."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None and self._loop is asyncio.get_running_loop():
+            writer.transport.abort()
+
     async def close(self) -> None:
         """End the task and the connection."""
         self._closed = True

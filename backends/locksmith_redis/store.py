@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from redis import exceptions as driver
 
@@ -20,6 +20,7 @@ from locksmith_redis.link import Answer
 from locksmith_redis.people import People
 from locksmith_redis.scripts import ABANDON, ACQUIRE, BEAT, RELEASE, Keys, word
 from locksmith_redis.server import Endpoint
+from locksmith_redis.waiters import Waiters
 
 CHUNK: Final = 200
 """Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
@@ -72,7 +73,12 @@ class RedisStore(Cells, People):
 
     @classmethod
     def from_client(cls, client: object, *, runtime: Runtime, namespace: str) -> Self:
-        """See Store.from_client. Connections of our own are made with the settings of the client's pool."""
+        """See Store.from_client. Connections of our own are made with the settings of the client's pool.
+
+        One class is asked about all of redis-py's clients: others than those of one server are passed on.
+        """
+        if cls is RedisStore and (other := _store_of(client)) is not None:
+            return cast(Self, other.from_client(client, runtime=runtime, namespace=namespace))
         return cls(urls.from_client(client, asynchronous=runtime.is_async), runtime, namespace)
 
     @property
@@ -149,7 +155,7 @@ class RedisStore(Cells, People):
                 answers[at] = answer
         words: list[Word] = []
         for chunk, answer in zip(chunks, answers, strict=True):
-            words.extend(_words(chunk, answer))
+            words.extend(self._words(chunk, answer))
         return words
 
     def _chunk(self, items: Sequence[Grant | Ticket], *, source: bool = False) -> bytes:
@@ -162,6 +168,24 @@ class RedisStore(Cells, People):
             number, ttl = (item.token, claim.ttl) if isinstance(item, Grant) else (item.number, claim.waiter_ttl)
             parts += [word(claim.owner.encode()), word(b"%d" % number), word(b"%d" % (ttl * 1e6))]
         return BEAT.head(2 + 7 * len(items), source=source) + b"".join(parts)
+
+    def _word(self, item: Grant | Ticket, kind: int, value: Any, since: float) -> Word:
+        if kind == -1:
+            return Unknown(unavailable(driver.ResponseError(value.decode("utf-8", "replace"))))
+        if isinstance(item, Grant):
+            return Held(item.claim.ttl, since) if kind else Lost()
+        if kind == 0:
+            return Gone()
+        if kind == 1:
+            return Waiting(since, value / 1e6 if value >= 0 else None)
+        waiters: Waiters = self._hub.waiters
+        return waiters.handed(item, value)
+
+    def _words(self, items: Sequence[Grant | Ticket], answer: Answer | Exception) -> list[Word]:
+        if isinstance(answer, Exception):
+            return [Unknown(unavailable(answer))] * len(items)
+        reply, since, _ = answer
+        return [self._word(item, reply[2 * at], reply[2 * at + 1], since) for at, item in enumerate(items)]
 
     async def _recheck(self, tickets: list[Ticket]) -> None:
         for ticket, news in zip(tickets, await self.beat([], tickets, within=self._server.timeout), strict=True):
@@ -210,28 +234,20 @@ def _terms(ttl: float, permits: int, limit: int, lock_delay: float, info: str, n
     return word(b"%d" % (ttl * 1e6)) + word(b"%d" % kept) + word(terms + info.encode("utf-8", "surrogatepass"))
 
 
-def _words(items: Sequence[Grant | Ticket], answer: Answer | Exception) -> list[Word]:
-    if isinstance(answer, Exception):
-        return [Unknown(_unavailable(answer))] * len(items)
-    reply, since, _ = answer
-    return [_word(item, reply[2 * at], reply[2 * at + 1], since) for at, item in enumerate(items)]
-
-
-def _word(item: Grant | Ticket, kind: int, value: Any, since: float) -> Word:
-    if kind == -1:
-        return Unknown(_unavailable(driver.ResponseError(value.decode("utf-8", "replace"))))
-    if isinstance(item, Grant):
-        return Held(item.claim.ttl, since) if kind else Lost()
-    if kind == 0:
-        return Gone()
-    if kind == 1:
-        return Waiting(since, value / 1e6 if value >= 0 else None)
-    return Grant(item.claim, value, item.claim.waiter_ttl, item.word_at, confirmed=False)
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
+def unavailable(error: Exception) -> StoreUnavailable:
+    """A beat's answer about one grant or ticket: whatever went wrong, it could not be asked about."""
     told: StoreError = translate(error)
     if not isinstance(told, StoreUnavailable):
         told = StoreUnavailable(str(told))
     told.__cause__ = error
     return told
+
+
+def _store_of(client: object) -> type[RedisStore] | None:
+    """The store for a client that stands for more than one server."""
+    # Not at the top: they are subclasses of this one.
+    if hasattr(getattr(client, "connection_pool", None), "sentinel_manager"):
+        from locksmith_redis.sentinel import RedisSentinelStore
+
+        return RedisSentinelStore
+    return None

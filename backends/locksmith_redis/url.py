@@ -88,13 +88,13 @@ def from_url(url: str, *, asynchronous: bool) -> Server:
     server = base(parts.username, parts.password, options, tls=tls, asynchronous=asynchronous)
     if scheme == "redis+unix":
         settings = {name: value for name, value in server.settings.items() if name not in _KEEPALIVE}
-        settings |= {"path": unquote(parts.path), "db": _db(options.get("db", options.get("virtual_host", "0")))}
+        settings |= {"path": unquote(parts.path), "db": database(options.get("db", options.get("virtual_host", "0")))}
         if parts.netloc.rpartition("@")[2] or len(parts.path) < 2:
             raise ConfigurationError("write redis+unix:///path/to/redis.sock?db=0: three slashes, then the path")
         module: Any = redis.asyncio.connection if asynchronous else redis.connection
         address = f"redis+unix://{settings['path']}?db={settings['db']}"
         return Server(module.UnixDomainSocketConnection, settings, address, server.timeout)
-    db = _db(options.get("db") or parts.path.strip("/") or "0")
+    db = database(options.get("db") or parts.path.strip("/") or "0")
     return replace(server, settings={**server.settings, "db": db}).at(unquote(host), port)
 
 
@@ -191,7 +191,8 @@ def seconds(name: str, options: Mapping[str, str], default: float) -> float:
     return value
 
 
-def _db(text: str) -> int:
+def database(text: str) -> int:
+    """The number of a database. Raises ConfigurationError."""
     text = text.strip("/")
     if not (text.isascii() and text.isdigit()):
         raise ConfigurationError(f"the database of a redis:// URL is a number, as in redis://host:6379/0, not {text!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -28,6 +29,9 @@ class _Waiter:
 
 class Waiters:
     """The tickets of one client by owner. Dictionary operations are atomic, so threads need no lock here."""
+
+    confirm_first = False
+    """Whether a handed-over grant is believed only once a beat has confirmed it, instead of from the last word on."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -86,5 +90,9 @@ class Waiters:
     def _deliver(self, ticket: Ticket, number: int, token: int) -> None:
         # A push for an earlier place in line of this owner is not for us: that grant has ended.
         if number == ticket.number:
-            claim = ticket.claim
-            ticket.inbox.deliver(Grant(claim, token, claim.waiter_ttl, ticket.word_at, confirmed=False))
+            ticket.inbox.deliver(self.handed(ticket, token))
+
+    def handed(self, ticket: Ticket, token: int) -> Grant:
+        """The grant that a ticket has got."""
+        since = -math.inf if self.confirm_first else ticket.word_at
+        return Grant(ticket.claim, token, ticket.claim.waiter_ttl, since, confirmed=False)
