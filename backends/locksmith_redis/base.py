@@ -31,7 +31,7 @@ class Asking(Store):
             # The server was restarted, or somebody said SCRIPT FLUSH.
             return await self._ask_raw(script.by_source + tail)
         except driver.ResponseError as error:
-            return await self._refused(error, script.by_sha + tail)
+            return await self._refused(error, script.by_source + tail)
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
 
@@ -43,7 +43,7 @@ class Asking(Store):
         except driver.NoScriptError:
             return await self._ask_raw(script.head(len(words), source=True) + packed)
         except driver.ResponseError as error:
-            return await self._refused(error, script.head(len(words)) + packed)
+            return await self._refused(error, script.head(len(words), source=True) + packed)
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
 
@@ -52,7 +52,9 @@ class Asking(Store):
         return (await self._ask_raw(request(*words)))[0]
 
     async def _refused(self, error: driver.ResponseError, payload: bytes) -> Answer:
-        """What a refusal of a request comes to. Raises StoreError, unless another server is to be asked."""
+        """What a refusal of a request comes to. Raises StoreError, unless another server is to be asked with `payload`,
+        which has its script's source in it.
+        """
         raise translate(error) from error
 
     async def _ask_raw(self, payload: bytes) -> Answer:

@@ -6,14 +6,14 @@ sentinels in turn, put the one that answered first, connect, and believe nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from redis import exceptions as driver
 
 from locksmith.runtime import Runtime, drive
 from locksmith_redis.scripts import request
-from locksmith_redis.server import Server
+from locksmith_redis.server import Server, shown
 
 Place = tuple[str, int]
 
@@ -32,12 +32,12 @@ class Primary:
         self._name = name
         self._runtime = runtime
         self.timeout = data.timeout
-        hosts = ",".join(f"{s.settings['host']}:{s.settings['port']}" for s in sentinels)
+        hosts = shown([(each.settings["host"], each.settings["port"]) for each in sentinels])
         scheme = "rediss" if "SSL" in data.connection_class.__name__ else "redis"
         self.address = f"{scheme}+sentinel://{hosts}/{name}/{data.settings.get('db') or 0}"
         self.place: Place | None = None
         """Where the primary was when it was last asked about."""
-        self.moved: Callable[[], Any] | None = None
+        self.moved: Callable[[], Coroutine[Any, Any, None]] | None = None
         """Called (and awaited) when another server has become the primary."""
 
     def open(self, seconds: float) -> Any:
@@ -129,7 +129,7 @@ class Primary:
     async def _arrive(self, place: Place) -> None:
         before, self.place = self.place, place
         if before not in (None, place) and self.moved is not None:
-            await self._runtime.settle(self.moved())
+            await self.moved()
 
     async def _say(self, connection: Any, *words: bytes) -> Any:
         settle = self._runtime.settle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -51,7 +51,7 @@ class Server:
     def at(self, host: str, port: int) -> Self:
         """The same settings for another server."""
         scheme = "rediss" if "SSL" in self.connection_class.__name__ else "redis"
-        where = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{self.settings.get('db') or 0}"
+        where = f"{scheme}://{shown([(host, port)])}/{self.settings.get('db') or 0}"
         return replace(self, settings={**self.settings, "host": host, "port": port}, address=where)
 
     def connection(self) -> Any:
@@ -76,3 +76,8 @@ class Server:
             connection.disconnect()
             raise
         return connection
+
+
+def shown(hosts: Iterable[tuple[str, int]]) -> str:
+    """Hosts as a URL lists them."""
+    return ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts)

@@ -45,11 +45,6 @@ def read(url: str, *, asynchronous: bool, port: int, example: str, more: tuple[s
     return Several(hosts, server, options, unquote(parts.path).strip("/"), tls)
 
 
-def shown(hosts: list[tuple[str, int]]) -> str:
-    """Hosts as a URL lists them."""
-    return ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts)
-
-
 def _hosts(parts: SplitResult, port: int) -> list[tuple[str, int]]:
     found = [_host(place, port) for place in parts.netloc.rpartition("@")[2].split(",")]
     if len(set(found)) != len(found):
