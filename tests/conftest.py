@@ -15,6 +15,7 @@ from locksmith.testing.servers import (
     RedisCluster,
     RedisNodes,
     RedisSentinels,
+    PostgreSQLServer,
     RedisServer,
     Server,
     ServerMissing,
@@ -107,6 +108,17 @@ def _entered(stack: ExitStack, server: Any) -> Any:
         return stack.enter_context(server)
     except ServerMissing as missing:
         _skip_or_fail(missing)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """One PostgreSQL server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
+    try:
+        server = PostgreSQLServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
 
 
 @pytest.fixture
