@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def cli_entry(stores: Sequence[str], quick: bool, as_json: bool) -> int:
-    """Run the suite on these URLs, print tables, or with `as_json` one JSON object as the last line; an exit status."""
-    from locksmith_bench.suite import run
+def cli_entry(stores: Sequence[str], quick: bool, as_json: bool, goals: bool = False) -> int:
+    """Run the suite on these URLs, print tables, or with `as_json` one JSON object as the last line; an exit status.
 
+    With `goals` only what has a goal is measured, and the result is one table with a row for each store.
+    """
+    from locksmith_bench import suite
+
+    run = suite.run_goals if goals else suite.run
     return run(list(stores), quick=quick, as_json=as_json)

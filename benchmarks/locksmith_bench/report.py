@@ -13,8 +13,8 @@ from locksmith_bench.uncontended import PairCost
 class Screen:
     """Where progress and results are shown: the terminal, or nothing where only JSON is wanted."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(quiet=quiet)
+    def __init__(self, *, quiet: bool, stderr: bool = False) -> None:
+        self._console = Console(quiet=quiet, stderr=stderr)
 
     def title(self, text: str) -> None:
         """A store begins."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import locksmith
+from locksmith_bench.contenders import lineup
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Standing:
     count: int
     seconds: float
     requests: int | None
-    """Script calls the server counted; None where the store is no server."""
+    """What the server counted (on Redis: script calls); None where the store is no server."""
     connections: int | None
     threads: int
     cpu_ms: float
@@ -64,7 +64,8 @@ def _wait(client: locksmith.Client, name: str) -> None:
 
 
 def _measure(url: str, what: str, count: int, seconds: float, *, threads_before: int) -> Standing:
-    asked = _server(url)
+    counter = lineup(url).counter
+    asked = counter(url) if counter else None
     before = asked() if asked else (0, 0)
     cpu = time.process_time()
     time.sleep(seconds)
@@ -80,19 +81,3 @@ def _measure(url: str, what: str, count: int, seconds: float, *, threads_before:
         threads,
         cpu * 1000,
     )
-
-
-def _server(url: str) -> Callable[[], tuple[int, int]] | None:
-    """A function that tells (script calls so far, connected clients besides ours); None where there is no server."""
-    if not url.startswith("redis"):
-        return None
-    import redis
-
-    client = redis.Redis.from_url(url.replace("redis+unix://", "unix://"))
-
-    def ask() -> tuple[int, int]:
-        stats = client.info("commandstats")
-        calls = sum(stats.get(f"cmdstat_{command}", {}).get("calls", 0) for command in ("evalsha", "eval"))
-        return calls, int(client.info("clients")["connected_clients"]) - 1
-
-    return ask

@@ -8,7 +8,7 @@ import platform
 import time
 
 from locksmith import redact
-from locksmith_bench import contended, contenders, report, standing, uncontended, uncontended_aio
+from locksmith_bench import contended, contenders, goals, report, standing, uncontended, uncontended_aio
 
 
 def run(urls: list[str], *, quick: bool, as_json: bool) -> int:
@@ -17,6 +17,22 @@ def run(urls: list[str], *, quick: bool, as_json: bool) -> int:
     result = {"machine": machine(), "quick": quick, "stores": [_store(url, quick, show) for url in urls]}
     if as_json:
         print(json.dumps(result))
+    return 0
+
+
+def run_goals(urls: list[str], *, quick: bool, as_json: bool) -> int:
+    """Measure what has a goal, on every store in turn, and print one table; as JSON, one object on the last line."""
+    effort = goals.QUICK if quick else goals.FULL
+    # The table is the output; what is being measured is for whoever waits for it.
+    show = report.Screen(quiet=as_json, stderr=True)
+    rows = []
+    for url in urls:
+        show.title(redact.url(url))
+        rows.append(goals.measure(url, effort, show.step))
+    if as_json:
+        print(json.dumps({"machine": machine(), "quick": quick, "stores": [row.as_dict() for row in rows]}))
+    else:
+        print(goals.table(rows))
     return 0
 
 
@@ -31,11 +47,12 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
     rounds, pairs = (5, 300) if quick else (9, 1500)
     show.title(redact.url(url))
     show.step("uncontended, blocking")
-    pair = uncontended.measure(url, contenders.of(url), rounds, pairs)
+    taking_part = contenders.lineup(url)
+    pair = uncontended.measure(url, taking_part.blocking, rounds, pairs)
     show.step("uncontended, asyncio")
-    pair += uncontended_aio.measure(url, rounds, max(100, pairs // 3))
+    pair += uncontended_aio.measure(url, taking_part.aio, rounds, max(100, pairs // 3))
     show.pairs(pair)
-    handed = [] if local else _contended(url, quick, show)
+    handed = [] if local else _contended(url, list(taking_part.rivals), quick, show)
     show.step("1,000 leases held")
     standing_still = [standing.holding(url, 1000, 3 if quick else 9, ttl=6)]
     show.step("100 waiters")
@@ -51,9 +68,8 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
     }
 
 
-def _contended(url: str, quick: bool, show: report.Screen) -> list[contended.Contention]:
+def _contended(url: str, names: list[str], quick: bool, show: report.Screen) -> list[contended.Contention]:
     handed = []
-    names = ["locksmith"] + (["redis-py Lock"] if url.startswith("redis") else [])
     for processes in (8,) if quick else (2, 8):
         for name in names:
             show.step(f"{processes} processes, {name}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from locksmith_bench.contenders import Contender, Pair
+from locksmith_bench.contenders.base import BlockingContender, Contender, Pair
 from locksmith_bench.stats import middle, percentile, spread
 
 
@@ -29,7 +31,7 @@ class PairCost:
         return asdict(self)
 
 
-def measure(url: str, contenders: list[Contender], rounds: int, pairs: int) -> list[PairCost]:
+def measure(url: str, contenders: Sequence[BlockingContender], rounds: int, pairs: int) -> list[PairCost]:
     """Interleave the contenders `rounds` times, `pairs` pairs each time; medians over the rounds."""
     laps: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
     with ExitStack() as stack:
@@ -56,7 +58,7 @@ def lap(pair: Pair, pairs: int) -> list[float]:
     return taken
 
 
-def judge(contenders: list[Contender], laps: dict[str, list[list[float]]], runtime: str) -> list[PairCost]:
+def judge(contenders: Sequence[Contender[Any]], laps: dict[str, list[list[float]]], runtime: str) -> list[PairCost]:
     """Medians of the rounds, and the ratio to the first contender that is a floor."""
     medians = {name: [middle(one) for one in rounds] for name, rounds in laps.items()}
     floors = [contender.name for contender in contenders if contender.is_floor]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from locksmith.testing.servers import RedisServer
-from locksmith_bench import contended, contenders, standing, suite, uncontended, uncontended_aio
+from locksmith_bench import contended, contenders, goals, standing, suite, uncontended, uncontended_aio
+from locksmith_bench.contenders.base import Goal
 from locksmith_bench.stats import jain, percentile, spread
 
 
@@ -37,7 +40,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_the_floor_and_locksmith_are_measured_in_both_runtimes(url: str) -> None:
-    costs = uncontended.measure(url, contenders.of(url), rounds=2, pairs=10) + uncontended_aio.measure(url, 2, 10)
+    lineup = contenders.lineup(url)
+    costs = uncontended.measure(url, lineup.blocking, rounds=2, pairs=10)
+    costs += uncontended_aio.measure(url, lineup.aio, rounds=2, pairs=10)
     floors = [cost for cost in costs if cost.contender.startswith("floor")]
     ours = [cost for cost in costs if cost.contender == "locksmith"]
     assert [cost.ratio for cost in floors] == [1.0, 1.0]
@@ -62,3 +67,53 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["stores"] == [{"store": "memory://"}]
     assert result["machine"]["cores"]
+
+
+def test_a_store_without_a_module_is_measured_alone() -> None:
+    alone = contenders.lineup("memory://")
+    assert [one.name for one in alone.blocking] == [one.name for one in alone.aio] == ["locksmith"]
+    assert list(alone.rivals) == ["locksmith"]
+
+
+EFFORT = goals.Effort(rounds=2, pairs=5, runs=1, seconds=0.2)
+
+
+def test_goals_are_measured(url: str) -> None:
+    row = goals.measure(url, EFFORT, lambda step: None)
+    assert row.blocking is not None
+    assert row.aio is not None
+    assert row.handoff_ms > 0
+    assert (row.reference_ms, row.handoff, row.goal.handoff) == (None, None, None)
+
+
+def test_a_hand_off_is_compared_with_a_rival_or_a_yardstick(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = contenders.lineup(url)
+    yardstick = next(one for one in found.blocking if one.is_floor)
+    for reference in ("locksmith", yardstick.name):
+        goal = Goal(handoff=2.0, reference=reference)
+        compared = replace(found, yardstick=yardstick, goal=goal)
+        monkeypatch.setattr(goals, "lineup", lambda url, compared=compared: compared)
+        row = goals.measure(url, EFFORT, lambda step: None)
+        assert row.reference_ms
+        assert row.handoff == pytest.approx(row.handoff_ms / row.reference_ms)
+
+
+def reached(**changes: float | None) -> goals.Reached:
+    plain: dict[str, float | None] = {"blocking": 1.2, "aio": 1.2, "handoff_ms": 2.0, "reference_ms": 1.0}
+    values: dict[str, Any] = {**plain, "handoff": 2.0, "jain": 0.99, **changes}
+    return goals.Reached(store="x://", goal=Goal(pair=1.25, handoff=3.0, reference="a lock"), **values)
+
+
+def test_a_goal_counts_as_met_only_where_it_was_measured() -> None:
+    assert reached().met
+    assert not reached(blocking=1.26).met
+    assert not reached(aio=None).met
+    assert not reached(handoff=3.1).met
+    assert not reached(handoff=None).met
+    assert not reached(jain=0.94).met
+
+
+def test_the_table_has_a_row_for_each_store() -> None:
+    first, rule, row = goals.table([reached()]).splitlines()
+    assert first.count("|") == rule.count("|") == row.count("|")
+    assert row == ("| `x://` | 1.20x | 1.20x | 1.25x | 2.000 ms | a lock: 1.000 ms | 2.00x | 3.00x | 0.990 | yes |")
