@@ -12,10 +12,12 @@ import pytest
 from hypothesis import settings
 
 from locksmith.testing.servers import (
+    ConsulServer,
+    MariaDBServer,
+    PostgreSQLServer,
     RedisCluster,
     RedisNodes,
     RedisSentinels,
-    PostgreSQLServer,
     RedisServer,
     Server,
     ServerMissing,
@@ -93,6 +95,28 @@ def _group(group: G) -> Iterator[G]:
         _skip_or_fail(missing)
     with group:
         yield group
+
+
+@pytest.fixture(scope="session")
+def consul_server() -> Iterator[ConsulServer]:
+    """One Consul server, with short sessions, for all tests of this worker. Leave it running."""
+    try:
+        server = ConsulServer(session_ttl_min=0.2).start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDBServer]:
+    """One MariaDB server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
+    try:
+        server = MariaDBServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ STRANGERS = {
     "backends/locksmith_sql/mysql": {"sqlalchemy", "pymysql", "aiomysql"},
     "backends/locksmith_zookeeper": {"kazoo"},
     "backends/locksmith_etcd": {"grpc", "google"},
-    "backends/locksmith_consul": {"consul", "urllib3"},
+    "backends/locksmith_consul": {"consul"},
 }
 """What may be imported beside the standard library, by folder; the longest prefix counts. Drivers live in backends."""
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from locksmith.testing.servers.base import Server, ServerFailed
 from locksmith.testing.servers.certificates import Certificates, make_certificates
+from locksmith.testing.servers.consul import ConsulEnsemble, ConsulServer
+from locksmith.testing.servers.mariadb import MariaDBServer
 from locksmith.testing.servers.postgresql import PgBouncer, PostgreSQLServer
 from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
 from locksmith.testing.servers.redis import RedisServer
@@ -26,6 +28,9 @@ from locksmith.testing.servers.resp import RedisReplyError
 
 __all__ = [
     "Certificates",
+    "ConsulEnsemble",
+    "ConsulServer",
+    "MariaDBServer",
     "PgBouncer",
     "PostgreSQLServer",
     "Program",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from locksmith.errors import ConfigurationError, LocksmithError
+from locksmith.testing.servers import unpacked
 
 INSTALL_SECONDS: Final = 600
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -30,10 +31,14 @@ class Program:
     homebrew: str
     places: tuple[str, ...] = ()
     """Where it lies when it is not on PATH, as patterns; of several matches the last one counts."""
+    suite: str = ""
+    """The Debian release whose package is unpacked into a cache folder, because the present one has none."""
 
     @property
     def install_line(self) -> str:
         """The command that installs the program on this kind of machine."""
+        if _has_apt() and self.suite:
+            return f"python -m locksmith.testing.servers install {self.debian}"
         if _has_apt():
             sudo = "" if _is_root() else "sudo "
             return f"{sudo}apt-get update && {sudo}apt-get install --yes {self.debian}"
@@ -56,6 +61,7 @@ PROGRAMS: Final = {
         places=("/usr/share/zookeeper/bin/zkServer.sh",),
     ),
     "etcd": Program("etcd", debian="etcd-server", homebrew="etcd"),
+    "consul": Program("consul", debian="consul", homebrew="consul", suite="bullseye"),
     "openssl": Program("openssl", debian="openssl", homebrew="openssl"),
 }
 """By the name that `install` takes."""
@@ -82,17 +88,21 @@ def find(name: str) -> Path:
 def install(names: Iterable[str]) -> list[str]:
     """Install what is missing of these programs with the system's package manager; the names that were installed.
 
-    Does something only on a Debian-like machine and as root: nobody's laptop is changed behind their back.
+    Does something only on a Debian-like machine and as root: nobody's laptop is changed behind their back. Programs
+    from another release are unpacked into the user's cache folder, which needs no root.
 
     Raises:
         ServerMissing: something is missing and may not be installed from here, or the installation failed.
     """
     missing = [name for name in names if _look_for(_program(name)) is None]
-    if not missing:
-        return []
-    if not (_has_apt() and _is_root()):
-        find(missing[0])
-    _apt_install([package for name in missing for package in _program(name).debian.split()])
+    old = [name for name in missing if _program(name).suite and _has_apt()]
+    for name in old:
+        _unpack(_program(name))
+    present = [name for name in missing if name not in old]
+    if present:
+        if not (_has_apt() and _is_root()):
+            find(present[0])
+        _apt_install([package for name in present for package in _program(name).debian.split()])
     for name in missing:
         find(name)
     return missing
@@ -109,8 +119,18 @@ def _look_for(program: Program) -> Path | None:
     found = shutil.which(program.executable)
     if found is not None:
         return Path(found)
+    if program.suite:
+        found = shutil.which(program.executable, path=unpacked.folder(program.debian) / "usr" / "bin")
+        return None if found is None else Path(found)
     lying = [path for pattern in program.places for path in sorted(Path("/").glob(pattern.lstrip("/")))]
     return lying[-1] if lying else None
+
+
+def _unpack(program: Program) -> None:
+    try:
+        unpacked.unpack(program.debian, program.suite)
+    except unpacked.Unobtainable as error:
+        raise ServerMissing(f"{program.executable} could not be had from Debian {program.suite}: {error}") from error
 
 
 def _has_apt() -> bool:
