@@ -30,7 +30,7 @@ class Asking(Store):
             try:
                 # A tuple from the blocking link, an awaitable from the other: a coroutine less in a blocking request.
                 answer: Any = self._link.ask(statement, params, within, once=once)
-                return answer if answer.__class__ is tuple else await answer  # type: ignore[no-any-return]
+                return answer if answer.__class__ is tuple else await answer
             except Refused as refused:
                 # Nothing was done: somebody else was in the way.
                 tries += 1

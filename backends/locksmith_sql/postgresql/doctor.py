@@ -16,7 +16,8 @@ _LONG: Final = 300
 _ASKED: Final = Statement(
     "doctor",
     """SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('fsync'),
-current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+current_setting('full_page_writes'), current_setting('synchronous_commit'),
+current_setting('synchronous_standby_names'),
 (SELECT count(*) FROM pg_stat_replication),
 (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::bigint FROM pg_stat_activity
   WHERE state <> 'idle' AND datname = current_database() AND pid <> pg_backend_pid()),

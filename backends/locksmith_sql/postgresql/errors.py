@@ -10,7 +10,7 @@ from locksmith.errors import StoreAuthError, StoreError, StoreProtocolError, Sto
 from locksmith_sql.postgresql.statements import NOT_PINNED
 
 
-class Refused(Exception):  # noqa: N818 - what a server answered, not yet anybody's exception
+class Refused(Exception):
     """The server's answer was an error; the connection goes on unless `fatal`."""
 
     def __init__(self, state: str, text: str, *, fatal: bool = False) -> None:
@@ -19,11 +19,11 @@ class Refused(Exception):  # noqa: N818 - what a server answered, not yet anybod
         self.fatal = fatal
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """The connection ended; what became of the request on it is unknown."""
 
 
-class Late(Exception):  # noqa: N818
+class Late(Exception):
     """Nothing came in time; what became of the request is unknown."""
 
 

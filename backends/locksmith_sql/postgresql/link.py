@@ -1,4 +1,4 @@
-"""Connections for requests, blocking: a few held ones, so that threads that ask at once need not wait for each other."""
+"""Connections for requests, blocking: a few held ones, so that threads that ask at once need not queue up."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class Link:
         self.pooled: bool | None = None
         """Whether there is a transaction pooler in between, once it is known."""
 
-    def ask(
-        self, statement: Statement, params: Params, within: float | None = None, *, once: bool = False
-    ) -> Answer:
+    def ask(self, statement: Statement, params: Params, within: float | None = None, *, once: bool = False) -> Answer:
         """A statement's answer. Raises Refused, Broken, Late, StoreError.
 
         A connection that had been idle may have died unnoticed: then the request is sent again on a new one, unless it
@@ -168,5 +166,3 @@ class Link:
 def keep_for_ever(what: object) -> None:
     """Never let go of this, so that nothing closes it."""
     _escrow.append(what)
-
-

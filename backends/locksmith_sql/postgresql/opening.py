@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from locksmith.errors import StoreAuthError, StoreError, StoreProtocolError
 from locksmith_sql.postgresql.errors import FORBIDDEN, MISSING, Refused, translate
@@ -87,5 +87,3 @@ def _look(statements: Statements) -> Generator[bytes, list[Result], tuple[int | 
 def explain(error: BaseException) -> StoreError:
     """The StoreError for anything that opening may raise."""
     return error if isinstance(error, StoreError) else translate(error)
-
-

@@ -1,7 +1,7 @@
-"""Every statement this store sends, and the functions it keeps on the server. Values are bound, always; what is put into
-a text are the names of tables and functions, quoted by SQLAlchemy, and the fragments below.
+"""Every statement this store sends, and the functions it keeps on the server.
 
-Moments and durations are microseconds of the server's clock.
+Values are bound, always; what is put into a text are the names of tables and functions, quoted by SQLAlchemy, and the
+fragments below. Moments and durations are microseconds of the server's clock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from sqlalchemy.dialects.postgresql import psycopg as dialects
+from sqlalchemy.engine import Dialect
 
 from locksmith_sql.schema import SCHEMA_VERSION, Tables
 
@@ -32,7 +33,9 @@ _FUNCTIONS: Final = (
 _PINNED: Final = f"""IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'locksmith needs READ COMMITTED' USING ERRCODE = '{NOT_PINNED}';
   END IF;"""
-_DURABLE: Final = "IF current_setting('synchronous_commit') = 'off' THEN PERFORM set_config('synchronous_commit', 'on', true); END IF;"
+_DURABLE: Final = """IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;"""
 _RELAXED: Final = "PERFORM set_config('synchronous_commit', 'off', true);"
 CLOCK: str = f"(extract(epoch FROM clock_timestamp()) * {MICROS})::bigint"
 
@@ -89,7 +92,7 @@ class Statements:
 
     def __init__(self, namespace: str) -> None:
         tables = Tables(namespace)
-        dialect = dialects.PGDialect_psycopg()
+        dialect: Dialect = dialects.PGDialect_psycopg()  # type: ignore[no-untyped-call]
         quote = dialect.identifier_preparer.quote
         self.prefix = tables.prefix
         self._dialect = dialect
@@ -120,7 +123,7 @@ class Statements:
     def ddl(self) -> list[str]:
         """What creates everything, in order. Safe to repeat."""
         tables = [text.strip() for text in self._tables.ddl(self._dialect) if not self._is_for_others(text)]
-        first = f"INSERT INTO {self._words['meta']} (id, version) VALUES (1, {SCHEMA_VERSION}) ON CONFLICT DO NOTHING"
+        first = self._fill(f"INSERT INTO {{meta}} (id, version) VALUES (1, {SCHEMA_VERSION}) ON CONFLICT DO NOTHING")
         functions = [part for name in _FILES for part in self._parts(name)]
         return [*tables, first, *functions]
 
@@ -135,7 +138,7 @@ class Statements:
 
     def _call(self, word: str, count: int, *raw: int) -> Statement:
         places = ", ".join(f"${at}" for at in range(1, count + 1))
-        return Statement(word, self._fill(f"SELECT {{{word}}}({places})"), *raw, count=count)  # noqa: S608 - our own words
+        return Statement(word, self._fill(f"SELECT {{{word}}}({places})"), *raw, count=count)
 
     def _statement(self, name: str, template: str) -> Statement:
         return Statement(name, self._fill(template).strip())

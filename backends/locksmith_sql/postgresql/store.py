@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from locksmith.errors import InvalidTTL, SettingsConflict, StoreError, StoreUnavailable
@@ -209,10 +210,8 @@ class PostgreSQLStore(Cells, People):
             return
         self._swept_at = now
         # The beat's answer stands; whatever is wrong with the store the next request says.
-        try:
+        with suppress(StoreError):
             await self._ask(self._statements.sweep, [], until - now)
-        except StoreError:
-            pass
 
     async def release(self, grant: Grant) -> bool:
         """See Store.release. "Not known" by a second request means that the first, unanswered one released it."""

@@ -30,6 +30,8 @@ _DEFAULTS: Final[Mapping[str, str]] = {
     "keepalives_count": "3",
 }
 
+_DIALECT: Final[Any] = dialects.PGDialect_psycopg()  # type: ignore[no-untyped-call]
+
 
 @dataclass(frozen=True)
 class Server:
@@ -66,7 +68,7 @@ def from_url(url: str) -> Server:
     if not (count.isascii() and count.isdigit() and 0 < int(count) <= 100):
         raise ConfigurationError(f"option 'connections' is a number from 1 to 100, not {count!r}")
     try:
-        _, settings = dialects.PGDialect_psycopg().create_connect_args(rest)
+        _, settings = _DIALECT.create_connect_args(rest)
     except sa.exc.ArgumentError as bad:
         raise ConfigurationError(f"not a URL of PostgreSQL: {redact.text(bad)}") from None
     return Server(_attempts(settings), _address(settings), timeout, int(count), _POOLER[pooler])
@@ -89,7 +91,7 @@ def from_client(client: object, *, asynchronous: bool) -> Server:
         raise ConfigurationError(
             "the blocking client takes an Engine; for an AsyncEngine use locksmith.aio.connect, or pass a URL"
         )
-    _, settings = dialects.PGDialect_psycopg().create_connect_args(url)
+    _, settings = _DIALECT.create_connect_args(url)
     return Server((), _address(settings), urls.DEFAULT_TIMEOUT, engine=client)
 
 

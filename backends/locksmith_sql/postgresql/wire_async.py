@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from psycopg import pq
@@ -24,7 +24,9 @@ class AsyncWire(Session):
         self.on_news: Callable[[], None] | None = None
         """Called after something has arrived, or the connection has ended."""
         self.loop = asyncio.get_running_loop()
-        self._fd = pg.socket
+        # A descriptor of our own: libpq closes its own when the server hangs up, and the number may be that of another
+        # connection by the time we tell the loop.
+        self._fd = os.dup(pg.socket)
         self._lost: Broken | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.loop.add_reader(self._fd, self._readable)
@@ -66,6 +68,8 @@ class AsyncWire(Session):
     async def _await(self, until: float) -> None:
         pg = self.pg
         while pg.flush():
+            if self._lost is not None:
+                raise self._lost
             await ready(self._fd, select.POLLOUT, until)
         while pg.is_busy():
             if self._lost is not None:
@@ -91,7 +95,8 @@ class AsyncWire(Session):
 
     def _end(self, broken: Broken) -> None:
         self._lost = broken
-        self.loop.remove_reader(self._fd)
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._fd)
 
     def news(self) -> list[bytes]:
         """See Wire.news; everything that came was read already."""
@@ -107,13 +112,16 @@ class AsyncWire(Session):
         poller.register(self._fd, select.POLLIN)
         if poller.poll(0):
             self._readable()
-        return self._lost is not None or self.pg.status != pq.ConnStatus.OK
+        return self._lost is not None or bool(self.pg.status != pq.ConnStatus.OK)
 
     def close(self) -> None:
-        """End the connection."""
-        with suppress(Exception):
-            self.loop.remove_reader(self._fd)
+        """End the connection. Idempotent."""
+        if self._fd < 0:
+            return
+        self._end(self._lost or Broken("the connection was closed"))
         self._finish()
+        os.close(self._fd)
+        self._fd = -1
 
 
 async def run(steps: Steps, until: float) -> Any:
