@@ -105,6 +105,7 @@ class Statements:
             "relaxed": _RELAXED,
             "now": CLOCK,
             "memory": str(MEMORY),
+            "schema": str(SCHEMA_VERSION),
         }
         self.acquire = self._call("acquire", 10, 2, 9)
         self.release = self._call("release", 3)
@@ -123,7 +124,7 @@ class Statements:
     def ddl(self) -> list[str]:
         """What creates everything, in order. Safe to repeat."""
         tables = [text.strip() for text in self._tables.ddl(self._dialect) if not self._is_for_others(text)]
-        first = self._fill(f"INSERT INTO {{meta}} (id, version) VALUES (1, {SCHEMA_VERSION}) ON CONFLICT DO NOTHING")
+        first = self._fill("INSERT INTO {meta} (id, version) VALUES (1, {schema}) ON CONFLICT DO NOTHING")
         functions = [part for name in _FILES for part in self._parts(name)]
         return [*tables, first, *functions]
 

@@ -106,13 +106,17 @@ class AsyncWire(Session):
 
     def stale(self) -> bool:
         """See Wire.stale: the loop has seen it, or would in its next turn."""
-        if self._lost is not None or self.pg.status != pq.ConnStatus.OK:
+        if self._hung_up:
             return True
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         if poller.poll(0):
             self._readable()
-        return self._lost is not None or bool(self.pg.status != pq.ConnStatus.OK)
+        return self._hung_up
+
+    @property
+    def _hung_up(self) -> bool:
+        return self._lost is not None or self.pg.status != pq.ConnStatus.OK
 
     def close(self) -> None:
         """End the connection. Idempotent."""
