@@ -1,0 +1,82 @@
+"""An asyncio connection: opened by SQLAlchemy, spoken to by the driver's own cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final
+
+from locksmith_sql.mysql.wire import Reply, errors_of
+
+_GOODBYE: Final = 1.0
+
+
+class AsyncWire:
+    """One connection. Whoever gets an exception that is not the server's answer must `abort` it."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.errors = errors_of(raw)
+        self._kinds: tuple[type[Any], ...] = ()
+        if type(raw).__module__ == "aiomysql.connection":
+            connection, cursor = _quiet()
+            raw.__class__ = connection
+            self._kinds = (cursor,)
+
+    def ready(self) -> bool:
+        """Whether the idle connection still lives, as far as can be told without asking the server."""
+        reader = getattr(self.raw, "_reader", None)
+        if reader is None:
+            return not getattr(self.raw, "closed", False)
+        # aiomysql's reader knows more than its base class: there may be last words in front of the end.
+        return not (getattr(reader, "eof_received", False) or reader.at_eof() or reader.exception())
+
+    async def ask(self, text: str, values: tuple[object, ...], seconds: float) -> Reply:
+        """Send a statement and read all that comes back, within so many seconds. Raises the driver's errors."""
+        async with asyncio.timeout(seconds):
+            cursor = self.raw.cursor(*self._kinds)
+            if inspect.isawaitable(cursor):
+                cursor = await cursor
+            count = await cursor.execute(text, values or None)
+            rows = tuple(await cursor.fetchall()) if cursor.description else ()
+            reply = Reply(rows, count if isinstance(count, int) else cursor.rowcount, cursor.lastrowid or 0)
+            # A CALL has one more result, without rows, behind those of the procedure.
+            while await cursor.nextset():
+                pass
+            return reply
+
+    async def close(self) -> None:
+        """Say goodbye, and end the connection."""
+        goodbye = getattr(self.raw, "ensure_closed", None)
+        if goodbye is None:
+            self.raw.close()
+            return
+        async with asyncio.timeout(_GOODBYE):
+            await goodbye()
+
+    def abort(self) -> None:
+        """End the connection without a word: an answer may be under way on it."""
+        with suppress(Exception):
+            self.raw.close()
+
+
+@cache
+def _quiet() -> tuple[type[Any], type[Any]]:
+    """aiomysql's connection and cursor without what they say unasked."""
+    import aiomysql
+
+    class Connection(aiomysql.Connection):  # type: ignore[misc]
+        def __del__(self) -> None:
+            # Of a client that nobody closed. aiomysql's own complains, and stumbles over a loop that has ended.
+            with suppress(Exception):
+                if self._writer is not None:
+                    self._writer.transport.abort()
+
+    class Cursor(aiomysql.Cursor):  # type: ignore[misc]
+        async def _show_warnings(self, conn: object) -> None:
+            # A request more after every one that had a warning, to print it.
+            pass
+
+    return Connection, Cursor
