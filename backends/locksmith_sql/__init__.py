@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from locksmith_sql.engines import EngineStore
 from locksmith_sql.sqlite.store import SQLiteStore
 
-__all__ = ["SQLiteStore"]
+__all__ = ["EngineStore", "SQLiteStore"]
