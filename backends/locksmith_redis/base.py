@@ -69,8 +69,8 @@ class Asking(Store):
         """Answers in order, the driver's errors among them."""
         return await self.runtime.settle(self._link.ask_all(payloads, within))
 
-    async def _start_hub(self) -> None:
+    async def _start(self, hub: Any) -> None:
         try:
-            await self._hub.start()
+            await hub.start()
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from locksmith import names
-from locksmith.errors import CellConflict, CellTooLarge, LeaseLost, StoreProtocolError
+from locksmith.errors import CellConflict, CellTooLarge, LeaseLost, LocksmithError, StoreProtocolError, StoreUnavailable
 from locksmith.store import ABSENT, ANY, MAX_CELL_BYTES, Cell, Expect, Grant
 from locksmith_redis.base import Asking
 from locksmith_redis.scripts import DELETE, PUT
@@ -37,6 +37,12 @@ class Cells(Asking):
         guard: Grant | None = None,
     ) -> int:
         """See Store.put. Its writer's nonce makes a request that is sent twice write once."""
+        return await self._put(key, value, expect, ttl, guard)
+
+    async def _put(
+        self, key: str, value: bytes, expect: int | Expect, ttl: float | None, guard: Grant | None, until: int = 0
+    ) -> int:
+        """`until`: the server's microseconds after which nothing is written any more."""
         if len(value) > MAX_CELL_BYTES:
             raise CellTooLarge(f"a cell holds at most {MAX_CELL_BYTES} bytes, this value has {len(value)}")
         cell = self._keys.cell(names.encode(key))
@@ -48,7 +54,8 @@ class Cells(Asking):
             value,
             _expected(expect),
             b"%d" % milliseconds,
-            _guard(guard),
+            guard_word(guard),
+            b"%d" % until if until else b"",
         )
         if isinstance(reply, int):
             return reply
@@ -56,8 +63,14 @@ class Cells(Asking):
 
     async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
         """See Store.delete. "There is none" by a second request means that the first, unanswered one deleted it."""
+        return await self._delete(key, expect, guard)
+
+    async def _delete(self, key: str, expect: int | Expect, guard: Grant | None, until: int = 0) -> bool:
         cell = self._keys.cell(names.encode(key))
-        reply, _, again = await self._ask_words(DELETE, *self._places(cell, guard), _expected(expect), _guard(guard))
+        late = b"%d" % until if until else b""
+        reply, _, again = await self._ask_words(
+            DELETE, *self._places(cell, guard), _expected(expect), guard_word(guard), late
+        )
         if isinstance(reply, int):
             return again or reply == 1
         if again and reply == [-2, 0]:
@@ -81,11 +94,14 @@ def _expected(expect: int | Expect) -> bytes:
     return b"-" if expect is ABSENT else b"*"
 
 
-def _guard(guard: Grant | None) -> bytes:
+def guard_word(guard: Grant | None) -> bytes:
+    """A grant as the scripts know it."""
     return b"" if guard is None else b"%016d%b" % (guard.token, guard.claim.owner.encode())
 
 
-def _refusal(key: str, reply: list[Any], expect: int | Expect, guard: Grant | None) -> CellConflict | LeaseLost:
+def _refusal(key: str, reply: list[Any], expect: int | Expect, guard: Grant | None) -> LocksmithError:
+    if reply[0] == -3:
+        return StoreUnavailable(f"cell {key!r} was not written in time, so nothing was written; try again")
     if reply[0] == -1 and guard is not None:
         return LeaseLost(f"{guard.claim.name!r} is not held with token {guard.token} any more")
     found = reply[1] or None

@@ -71,7 +71,7 @@ def _role(info: dict[str, str]) -> Finding:
 
 def _cluster(info: dict[str, str]) -> Finding:
     if info.get("cluster_enabled") == "1":
-        return Finding("error", "this is a node of a Redis Cluster", "use a single server: Cluster is not supported")
+        return Finding("error", "this is a node of a Redis Cluster", "write redis+cluster:// in the URL")
     return Finding("ok", "not a cluster")
 
 

@@ -27,9 +27,9 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "NOREPLICAS": (StoreUnavailable, "too few replicas are connected: try again when they are back"),
     "BUSY": (StoreUnavailable, "a script has been running on the server for too long: see SCRIPT KILL"),
     "UNKILLABLE": (StoreUnavailable, "a script has been running on the server for too long"),
-    "MOVED": (StoreProtocolError, "this is a node of a Redis Cluster, which this store does not support yet"),
-    "ASK": (StoreProtocolError, "this is a node of a Redis Cluster, which this store does not support yet"),
-    "CROSSSLOT": (StoreProtocolError, "this is a Redis Cluster, which this store does not support yet"),
+    "MOVED": (StoreProtocolError, "this is a node of a Redis Cluster: write redis+cluster:// for it"),
+    "ASK": (StoreProtocolError, "this is a node of a Redis Cluster: write redis+cluster:// for it"),
+    "CROSSSLOT": (StoreProtocolError, "this is a Redis Cluster: write redis+cluster:// for it"),
     "WRONGTYPE": (StoreProtocolError, "something else uses a key of ours: choose another namespace"),
 }
 _CODE: Final = re.compile(rf"\b({'|'.join(_CODES)})\b")

@@ -22,7 +22,7 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.store import Inbox, Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.resp import MORE
-from locksmith_redis.scripts import Keys, request
+from locksmith_redis.scripts import Keys
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire import CHUNK, Wire
@@ -34,10 +34,10 @@ _LEAST: Final = 0.05
 class Hub:
     """Pushes to the threads of one client."""
 
-    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck) -> None:
+    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck, tag: bytes = b"") -> None:
         self._server = server
         self._recheck = recheck
-        self.waiters = Waiters(keys)
+        self.waiters = Waiters(keys, tag)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -148,7 +148,7 @@ class Hub:
         while (message := wire.reader.gets()) is not MORE:
             if isinstance(message, driver.RedisError):
                 raise message
-            confirmed = confirmed or message[0] == b"subscribe"
+            confirmed = self.waiters.confirms(message) or confirmed
             self.waiters.hear(message)
         return confirmed
 
@@ -178,7 +178,7 @@ class Hub:
         wire = Wire(self._server, seconds)
         try:
             wire.sock.settimeout(seconds)
-            wire.send(request(b"SUBSCRIBE", self.waiters.channel))
+            wire.send(self.waiters.subscription)
             confirmed = False
             while not confirmed:
                 wire.reader.feed(_receive(wire.sock) or b"")

@@ -12,7 +12,7 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.store import Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.link_async import abandon
-from locksmith_redis.scripts import Keys, request
+from locksmith_redis.scripts import Keys
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire_async import cancellations, heed_cancellations
@@ -21,10 +21,10 @@ from locksmith_redis.wire_async import cancellations, heed_cancellations
 class AsyncHub:
     """Pushes to the tasks of one client. Connection and task belong to the loop that opened them."""
 
-    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck) -> None:
+    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck, tag: bytes = b"") -> None:
         self._server = server
         self._recheck = recheck
-        self.waiters = Waiters(keys)
+        self.waiters = Waiters(keys, tag)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -85,8 +85,8 @@ class AsyncHub:
         connection = await self._server.open(self._server.timeout)
         asked = cancellations()
         try:
-            await connection.send_packed_command(request(b"SUBSCRIBE", self.waiters.channel), False)
-            while (message := await connection.read_response(True))[0] != b"subscribe":
+            await connection.send_packed_command(self.waiters.subscription, False)
+            while not self.waiters.confirms(message := await connection.read_response(True)):
                 self.waiters.hear(message)
             heed_cancellations(asked)
             # Silence is normal from here on; a dead peer is found by TCP keepalive, and made up for by beats.
@@ -109,7 +109,9 @@ class AsyncHub:
                     await self.start()
                 else:
                     failures = 0
-                    self.waiters.hear(await connection.read_response(True))
+                    message = await connection.read_response(True)
+                    if not self.waiters.confirms(message):
+                        self.waiters.hear(message)
             except (driver.RedisError, OSError, StoreError, ClientClosed):
                 if connection is not None:
                     self._connection = None

@@ -6,7 +6,7 @@ The driver's pool and its retries are not used: they send again what must not be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from redis import exceptions as driver
@@ -31,7 +31,7 @@ class Link:
 
     def __init__(self, server: Endpoint, now: Callable[[], float]) -> None:
         self._server = server
-        self._now = now
+        self.now = now
         self._idle: list[Wire] = []
         self._closed = False
 
@@ -48,7 +48,7 @@ class Link:
             wire = None
         if wire is None:
             return self._ask_anew(payload, again=False)
-        since = self._now()
+        since = self.now()
         try:
             reply = wire.ask(payload)
         except driver.ResponseError:
@@ -71,7 +71,7 @@ class Link:
 
     def _ask_anew(self, payload: bytes, *, again: bool) -> Answer:
         wire = self._open(self._server.timeout)
-        since = self._now()
+        since = self.now()
         try:
             reply = wire.ask(payload)
         except driver.ResponseError:
@@ -104,18 +104,65 @@ class Link:
         self._ask_all_on(wire, payloads, until, answers)
         return answers
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request would need no new connection."""
+        return bool(self._idle)
+
+    def begin(self, payloads: list[bytes], until: float, *, anew: bool = False) -> Wire | Exception:
+        """Send requests whose replies `finish` reads; or why they could not be sent. Takes an idle connection unless
+        `anew`; `until` as `time.monotonic` counts.
+        """
+        wire = None
+        try:
+            wire = self._take(anew) or self._open(_left(until) / 2)
+            wire.limit(_left(until))
+            wire.send(b"".join(payloads))
+        except (driver.RedisError, OSError) as error:
+            if wire is not None:
+                wire.close()
+            return error
+        except BaseException:
+            if wire is not None:
+                wire.close()
+            raise
+        return wire
+
+    def _take(self, anew: bool) -> Wire | None:
+        try:
+            return None if anew else self._idle.pop()
+        except IndexError:
+            return None
+
+    def finish(self, wire: Wire, since: float, count: int, until: float) -> list[Answer | Exception]:
+        """Read so many replies to what was sent at `since`; errors stand in their place."""
+        answers: list[Answer | Exception] = []
+        self._read_all(wire, since, count, until, answers)
+        return answers
+
     def _ask_all_on(self, wire: Wire, payloads: list[bytes], until: float, answers: list[Answer | Exception]) -> None:
         try:
             wire.limit(_left(until))
-            since = self._now()
+            since = self.now()
             wire.send(b"".join(payloads))
-            while len(answers) < len(payloads):
+        except (driver.RedisError, OSError) as error:
+            wire.close()
+            answers.extend([error] * len(payloads))
+        except BaseException:
+            wire.close()
+            raise
+        else:
+            self._read_all(wire, since, len(payloads), until, answers)
+
+    def _read_all(self, wire: Wire, since: float, count: int, until: float, answers: list[Answer | Exception]) -> None:
+        try:
+            while len(answers) < count:
                 wire.limit(_left(until))
                 reply = wire.receive()
                 answers.append(reply if isinstance(reply, Exception) else (reply, since, False))
         except (driver.RedisError, OSError) as error:
             wire.close()
-            answers.extend([error] * (len(payloads) - len(answers)))
+            answers.extend([error] * (count - len(answers)))
         except BaseException:
             wire.close()
             raise
@@ -152,6 +199,35 @@ class Link:
         """See Store.after_fork."""
         keep_for_ever(self._idle)
         self._idle = []
+
+
+def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[list[Answer | Exception]]:
+    """Send to each of several servers, then read from each: one that is silent does not cost the others their time."""
+    until = time.monotonic() + within
+    answers = _ask_each(asks, until, anew=False)
+    broken = [at for at, each in enumerate(answers) if isinstance(each[0], driver.ConnectionError)]
+    if broken:  # they had been idle, and may have died unnoticed; see Link.ask
+        for at in broken:
+            asks[at][0].drop_idle()
+        for at, each in zip(broken, _ask_each([asks[at] for at in broken], until, anew=True), strict=True):
+            answers[at] = each
+    return answers
+
+
+def _ask_each(asks: Sequence[tuple[Link, list[bytes]]], until: float, *, anew: bool) -> list[list[Answer | Exception]]:
+    sent: dict[int, tuple[float, Wire | Exception]] = {}
+    # First those that need no new connection, which a silent server would keep us waiting for.
+    for at in sorted(range(len(asks)), key=lambda at: not asks[at][0].ready):
+        link, payloads = asks[at]
+        sent[at] = link.now(), link.begin(payloads, until, anew=anew)
+    answers: list[list[Answer | Exception]] = []
+    for at, (link, payloads) in enumerate(asks):
+        since, wire = sent[at]
+        if isinstance(wire, Exception):
+            answers.append([wire] * len(payloads))
+        else:
+            answers.append(link.finish(wire, since, len(payloads), until))
+    return answers
 
 
 def keep_for_ever(what: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -147,6 +147,11 @@ class AsyncLink:
         keep_for_ever(self._idle)
         self._idle = []
         self._loop = None
+
+
+async def ask_each(asks: Sequence[tuple[AsyncLink, list[bytes]]], within: float) -> list[list[Answer | Exception]]:
+    """See link.ask_each."""
+    return await asyncio.gather(*(link.ask_all(payloads, within) for link, payloads in asks))
 
 
 async def _end(wire: AsyncWire) -> None:

@@ -10,7 +10,7 @@ from locksmith import names
 from locksmith.errors import StoreAuthError, StoreError
 from locksmith.store import Claim, Finding, Grant, HolderView, Inspection, Page, WaiterView
 from locksmith_redis.base import Asking
-from locksmith_redis.diagnose import diagnose
+from locksmith_redis.diagnose import Command, diagnose
 from locksmith_redis.scripts import EVICT, INSPECT, LIVE, word
 
 _SCANNED: Final = b"500"
@@ -38,17 +38,23 @@ class People(Asking):
 
     async def names(self, prefix: str, after: str | None = None) -> Page:
         """See Store.names. A name that comes or goes while this walks may be missed, or listed on two pages."""
+        return Page(*await self._scan(self._command, prefix, after))
+
+    async def _scan(
+        self, command: Command, prefix: str, after: str | None, node: Any = None
+    ) -> tuple[list[str], str | None]:
+        """Names of a page, asked with this command of a server, and the cursor of the next; `node`: for `_live`."""
         literal = _LITERAL.match(prefix)
         pattern = self._keys.lock(literal[0].encode() if literal else b"") + b"*"
         cursor = after.encode() if after else b"0"
         found: dict[str, None] = {}
         for _ in range(_ROUNDS):
-            cursor, keys = await self._command(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCANNED)
-            found |= dict.fromkeys(await self._live(keys))
+            cursor, keys = await command(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCANNED)
+            found |= dict.fromkeys(await self._live(keys, node))
             if cursor == b"0" or found:
                 break
         wanted = [name for name in found if name.startswith(prefix)]
-        return Page(wanted, None if cursor == b"0" else cursor.decode())
+        return wanted, None if cursor == b"0" else cursor.decode()
 
     async def evict(self, name: str, token: int) -> bool:
         """See Store.evict. "Nobody has it" by a second request means that the first, unanswered one evicted them."""
@@ -79,14 +85,17 @@ class People(Asking):
             return Finding("error", f"taking and handing over a name failed: {error}", "see there")
         return Finding("ok", "a name can be taken, waited for and handed over")
 
-    async def _live(self, states: list[bytes]) -> list[str]:
-        start = len(self._keys.lock(b""))
-        keys = [state[start:-1].decode("ascii", "replace") for state in states]
+    def _key_of(self, state: bytes) -> str:
+        return state[len(self._keys.lock(b"")) : -1].decode("ascii", "replace")
+
+    async def _live(self, states: list[bytes], node: Any = None) -> list[str]:
+        """Which of these names are in use. All are keys of the same server, this `node` where there are several."""
+        keys = [self._key_of(state) for state in states]
         live: list[str] = []
         for some in _batches(keys, 200):
             places = [place for key in some for place in self._keys.each(key)]
             reply = (await self._ask_words(LIVE, b"%d" % len(places), *places))[0]
-            live += [_name(key, stored) for key, stored in zip(some, reply, strict=True) if stored is not None]
+            live += [named(key, stored) for key, stored in zip(some, reply, strict=True) if stored is not None]
         return live
 
 
@@ -94,7 +103,8 @@ def _batches(keys: list[str], size: int) -> list[list[str]]:
     return [keys[at : at + size] for at in range(0, len(keys), size)]
 
 
-def _name(key: str, stored: bytes) -> str:
+def named(key: str, stored: bytes) -> str:
+    """The name that a key stands for; `stored`: what live.lua says of it."""
     decoded = names.decode(key)
     return stored.decode("utf-8", "surrogatepass") if decoded is None else decoded
 

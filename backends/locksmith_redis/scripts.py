@@ -77,9 +77,9 @@ class Keys:
         """The key of a name's state, or the pattern of such keys."""
         return b"%b:lock:{%b" % (self.prefix, inside)
 
-    def channel(self, nonce: bytes) -> bytes:
-        """The channel on which a client hears of its waiters."""
-        return b"%b:push:%b" % (self.prefix, nonce)
+    def channel(self, nonce: bytes, tag: bytes = b"") -> bytes:
+        """The channel on which a client hears of its waiters; with a hash tag, a sharded channel of a cluster."""
+        return b"%b:push:%b%b" % (self.prefix, b"{%b}" % tag if tag else b"", nonce)
 
 
 ACQUIRE: Final = Script("acquire.lua", 10)
@@ -91,3 +91,5 @@ INSPECT: Final = Script("inspect.lua", 5)
 LIVE: Final = Script("live.lua")
 PUT: Final = Script("put.lua")
 DELETE: Final = Script("delete.lua")
+PIN: Final = Script("pin.lua", 7)
+UNPIN: Final = Script("unpin.lua", 7)

@@ -24,6 +24,8 @@ from locksmith_redis.waiters import Waiters
 
 CHUNK: Final = 200
 """Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
+NOWHERE: Final = b"$0\r\n\r\n"
+"""What stands for a channel in the request of who would not wait."""
 TOMBSTONE: Final = 60_000_000
 """Microseconds an abandoned owner is refused: longer than a stalled request lives."""
 DAY: Final = 86_400_000
@@ -92,13 +94,17 @@ class RedisStore(Cells, People):
         """See Store.acquire."""
         hub = self._hub
         if not queue:
-            return await self._acquire(claim, b"$0\r\n\r\n")
+            return await self._acquire(claim, NOWHERE)
         if not hub.ready:
             # Before the first place in line of this client: whoever gets the name at once needs no subscription.
-            reply = await self._acquire(claim, b"$0\r\n\r\n")
+            reply = await self._acquire(claim, NOWHERE)
             if reply is not None:
                 return reply
-            await self._start_hub()
+            await self._start(hub)
+        return await self._queue(hub, claim)
+
+    async def _queue(self, hub: Any, claim: Claim) -> Grant | Ticket | None:
+        """Ask for a place in line, of which this hub hears."""
         # Known before the request is sent: the push may be faster than the reply.
         hub.waiters.expect(claim.owner)
         try:
@@ -178,8 +184,11 @@ class RedisStore(Cells, People):
             return Gone()
         if kind == 1:
             return Waiting(since, value / 1e6 if value >= 0 else None)
+        return self._handed(item, value)
+
+    def _handed(self, ticket: Ticket, token: int) -> Grant:
         waiters: Waiters = self._hub.waiters
-        return waiters.handed(item, value)
+        return waiters.handed(ticket, token)
 
     def _words(self, items: Sequence[Grant | Ticket], answer: Answer | Exception) -> list[Word]:
         if isinstance(answer, Exception):
@@ -201,9 +210,12 @@ class RedisStore(Cells, People):
 
     async def abandon(self, claim: Claim, *, tombstone: bool) -> None:
         """See Store.abandon."""
-        self._hub.waiters.forget(claim.owner)
+        self._forget(claim.owner)
         until = word(b"%d" % (TOMBSTONE if tombstone else 0))
         await self._ask(ABANDON, self._keys.counted(claim.key) + word(claim.owner.encode()) + until)
+
+    def _forget(self, owner: str) -> None:
+        self._hub.waiters.forget(owner)
 
     # Life.
 
@@ -246,6 +258,10 @@ def unavailable(error: Exception) -> StoreUnavailable:
 def _store_of(client: object) -> type[RedisStore] | None:
     """The store for a client that stands for more than one server."""
     # Not at the top: they are subclasses of this one.
+    if hasattr(client, "nodes_manager"):
+        from locksmith_redis.cluster import RedisClusterStore
+
+        return RedisClusterStore
     if hasattr(getattr(client, "connection_pool", None), "sentinel_manager"):
         from locksmith_redis.sentinel import RedisSentinelStore
 

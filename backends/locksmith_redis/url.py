@@ -139,8 +139,12 @@ def from_client(client: object, *, asynchronous: bool) -> Server:
 
 def of_pool(pool: Any, connection_class: type[Any] | None = None) -> Server:
     """The server that a pool of redis-py leads to, with the pool's settings."""
-    wanted = connection_class or pool.connection_class
-    settings = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_OURS}
+    return of_settings(connection_class or pool.connection_class, pool.connection_kwargs)
+
+
+def of_settings(wanted: type[Any], theirs: Mapping[str, Any]) -> Server:
+    """The server that such connections of redis-py lead to."""
+    settings = {name: value for name, value in theirs.items() if name not in _NOT_OURS}
     if "path" not in settings:
         settings |= _KEEPALIVE
     timeout = settings.get("socket_timeout") or TIMEOUT

@@ -7,11 +7,16 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from redis import exceptions as driver
+
 from locksmith.store import Grant, Ticket
-from locksmith_redis.scripts import Keys
+from locksmith_redis.scripts import Keys, request
 
 PAUSES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Seconds between attempts to subscribe again; the last one repeats."""
+
+_CONFIRMED: Final = (b"subscribe", b"ssubscribe")
+_PUSHES: Final = (b"message", b"smessage")
 
 Recheck = Callable[[list[Ticket]], Awaitable[None]]
 """Asks the store about these tickets at once, and delivers what it says."""
@@ -33,13 +38,14 @@ class Waiters:
     confirm_first = False
     """Whether a handed-over grant is believed only once a beat has confirmed it, instead of from the last word on."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, tag: bytes = b"") -> None:
         self._keys = keys
+        self._tag = tag
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, on a channel that no other process hears."""
-        self.channel = self._keys.channel(os.urandom(8).hex().encode())
+        self.channel = self._keys.channel(os.urandom(8).hex().encode(), self._tag)
         self._waiters: dict[str, _Waiter] = {}
 
     def expect(self, owner: str) -> None:
@@ -69,6 +75,17 @@ class Waiters:
             w.ticket for w in list(self._waiters.values()) if w.ticket is not None and w.ticket.inbox.peek() is None
         ]
 
+    @property
+    def subscription(self) -> bytes:
+        """The request that subscribes to our channel."""
+        return request(b"SSUBSCRIBE" if self._tag else b"SUBSCRIBE", self.channel)
+
+    def confirms(self, message: list[Any]) -> bool:
+        """Whether this message says that we are subscribed. Raises the driver's error where it says that we are not."""
+        if message[0] == b"sunsubscribe":
+            raise driver.ConnectionError("the channel's slot has moved to another node")
+        return message[0] in _CONFIRMED
+
     def hear(self, message: list[Any]) -> None:
         """A message of our channel: owner, ticket number, token. Anything else is not ours, and not understood."""
         try:
@@ -78,7 +95,7 @@ class Waiters:
         except (ValueError, TypeError, AttributeError):
             return
         waiter = self._waiters.get(owner)
-        if waiter is None or kind != b"message":
+        if waiter is None or kind not in _PUSHES:
             return
         if waiter.ticket is None:
             waiter.early = numbers

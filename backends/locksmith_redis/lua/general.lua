@@ -116,7 +116,12 @@ local function settle(n)
     if not silent then
       -- Unconfirmed: for no longer than a silent waiter is kept, because it may be gone.
       local token = hold(n, owner, n.now + ttl, tonumber(head[2]), permits, delay, info)
-      redis.call('PUBLISH', channel, string.format('%s %s %.0f', owner, head[2], token))
+      local news = string.format('%s %s %.0f', owner, head[2], token)
+      if string.find(channel, '{', 1, true) then
+        redis.pcall('SPUBLISH', channel, news) -- refused where its slot has moved; the waiter's own beat finds out then
+      else
+        redis.call('PUBLISH', channel, news)
+      end
     end
   end
 end

@@ -1,9 +1,11 @@
 -- Write a cell: version (16 digits), nonce of the writer (16), value.
 -- KEYS: cell; with a guard also state more line held of its name.
--- ARGV: nonce, value, what is expected ("*" anything, "-" nothing, or a version), milliseconds of ttl (0: none), guard.
--- Reply: the version; {-1}: the guard is not held; {-2, version}: not as expected (0: no such cell).
+-- ARGV: nonce, value, what is expected ("*" anything, "-" nothing, or a version), milliseconds of ttl (0: none), guard,
+-- the moment after which this comes too late ("": never).
+-- Reply: the version; {-1}: the guard is not held; {-2, version}: not as expected (0: no such cell); {-3}: too late.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+if ARGV[6] ~= '' and now >= tonumber(ARGV[6]) then return { -3 } end
 local cell = redis.call('GETRANGE', KEYS[1], 0, 31)
 local found = tonumber(string.sub(cell, 1, 16)) or 0
 -- Sent again after its reply was lost: written already.
