@@ -212,8 +212,6 @@ class MySQLStore(Cells, People):
         self._hub.fresh()
 
 
-
-
 def plain(info: str) -> str:
     """Text that the server can store: lone surrogates are no UTF-8."""
     return info if info.isascii() else info.encode("utf-8", "replace").decode("utf-8")
