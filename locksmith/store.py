@@ -352,6 +352,22 @@ class Store(ABC):
         """Probe the server for what breaks promises. Raises StoreError where it cannot be asked."""
         return []
 
+    # What must be on the server before the first request: tables and functions, in SQL databases.
+
+    def ddl(self) -> list[str]:
+        """The statements that create what this store needs, each without its final separator; [] where nothing is.
+
+        No I/O: somebody who may run them reads them first (`locksmith init --sql`). Whatever is there already stays.
+        """
+        return []
+
+    def script(self) -> str:
+        """The statements of `ddl` as a text for the server's own client program."""
+        return "".join(f"{statement.strip()};\n\n" for statement in self.ddl())
+
+    async def create(self) -> None:  # noqa: B027 - most stores need nothing
+        """Create what is missing of it. Idempotent. Raises StoreAuthError where this user may not, StoreError."""
+
     # Cells.
 
     @abstractmethod

@@ -68,7 +68,7 @@ class Desk:
         self.tables = Tables(namespace)
         dialect = sqlite_dialect.dialect()
         self.sql = Statements(self.tables.quoted(dialect))
-        self.ddl = self.tables.ddl(dialect)
+        self.ddl = [*self.tables.ddl(dialect), self.sql.set_version]
         self.closed = False
         self.on_fork: Callable[[], None] = _nothing
         self._fresh()

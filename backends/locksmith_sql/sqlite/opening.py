@@ -95,7 +95,6 @@ def create(cursor: sqlite3.Cursor, sql: Statements, ddl: Sequence[str], prefix: 
         cursor.execute("BEGIN IMMEDIATE")
         for statement in ddl:
             cursor.execute(statement)
-        cursor.execute(sql.set_version, (SCHEMA_VERSION,))
         found = _version(cursor, sql)
         cursor.execute("COMMIT")
     if found != SCHEMA_VERSION:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from locksmith_sql.schema import SCHEMA_VERSION
+
 # Take a free name with limit 1. No row comes back where anything at all needs thought: a holder, a line, a tombstone, a
 # lock_delay, another clock. `excluded.since` is now. In SQLite all right-hand sides see the row as it was, so that the
 # order of the SET clauses means nothing (it does on MariaDB).
@@ -122,7 +124,7 @@ _SWEEP_NAME = "DELETE FROM {lease} WHERE key = ?"
 _SWEEP_NEWS = "DELETE FROM {news} WHERE seen < ?"
 _SWEEP_CELLS = "DELETE FROM {cell} WHERE key IN (SELECT key FROM {cell} WHERE sweep_at < ? ORDER BY sweep_at LIMIT 100)"
 _VERSION = "SELECT version FROM {meta} WHERE id = 1"
-_SET_VERSION = "INSERT OR IGNORE INTO {meta} (id, version) VALUES (1, ?)"
+_SET_VERSION = f"INSERT OR IGNORE INTO {{meta}} (id, version) VALUES (1, {SCHEMA_VERSION})"  # noqa: S608 - a constant
 
 
 class Statements:

@@ -114,6 +114,12 @@ class SQLiteStore(Store):
     def address(self) -> str:
         return f"sqlite:///{self._path}"
 
+    def ddl(self) -> list[str]:
+        return list(self._desk.ddl)
+
+    async def create(self) -> None:
+        await self._read(lambda link: None)  # opening the file creates what is missing in it
+
     # Claims.
 
     async def acquire(self, claim: Claim, *, queue: bool) -> Grant | Ticket | None:

@@ -229,3 +229,13 @@ class ListingCases(Cases):
         for finding in await store.diagnose():
             assert finding.level in ("ok", "warning", "error")
             assert finding.what
+
+    @case()
+    async def test_what_it_needs_may_be_created_beforehand(self, face: Face) -> None:
+        """Tables and the like, of a store that needs them: created as often as one likes, and in use all the same."""
+        store = self.store(face)
+        assert all(statement.strip() for statement in store.ddl())
+        grant = await self.granted(store, self.claim())
+        await store.create()
+        await store.create()
+        assert await store.release(grant) is True
