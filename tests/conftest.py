@@ -21,6 +21,7 @@ from locksmith.testing.servers import (
     RedisServer,
     Server,
     ServerMissing,
+    ZooKeeperServer,
     in_ci,
 )
 from locksmith.testing.servers.redis_group import RedisGroup
@@ -139,6 +140,17 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
     """One PostgreSQL server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
     try:
         server = PostgreSQLServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper_server() -> Iterator[ZooKeeperServer]:
+    """One ZooKeeper server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
+    try:
+        server = ZooKeeperServer().start()
     except ServerMissing as missing:
         _skip_or_fail(missing)
     with server:

@@ -25,6 +25,7 @@ from locksmith.testing.servers.redis_cluster import RedisCluster, RedisClusterNo
 from locksmith.testing.servers.redis_group import RedisNodes
 from locksmith.testing.servers.redis_sentinel import RedisReplica, RedisSentinel, RedisSentinels
 from locksmith.testing.servers.resp import RedisReplyError
+from locksmith.testing.servers.zookeeper import ZooKeeperEnsemble, ZooKeeperMember, ZooKeeperServer
 
 __all__ = [
     "Certificates",
@@ -45,6 +46,9 @@ __all__ = [
     "Server",
     "ServerFailed",
     "ServerMissing",
+    "ZooKeeperEnsemble",
+    "ZooKeeperMember",
+    "ZooKeeperServer",
     "find",
     "in_ci",
     "install",
