@@ -71,11 +71,11 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
             )
         manager: Any = client.nodes_manager
         nodes = list({**manager.startup_nodes, **manager.nodes_cache}.values())
-        settings = dict(client.get_connection_kwargs())
         if runtime.is_async:
-            server = url.of_settings(nodes[0].connection_class, settings)
+            server = url.of_settings(nodes[0].connection_class, nodes[0].connection_kwargs)
         else:
             # As its nodes' clients read them; nothing is opened by this.
+            settings = dict(client.get_connection_kwargs())
             server = url.of_pool(redis.Redis(**{n: v for n, v in settings.items() if n != "retry"}).connection_pool)
         return cls([(node.host, int(node.port)) for node in nodes], server, runtime, namespace)
 

@@ -151,7 +151,8 @@ def test_findings(face: Any, start_redis: Any, namespace: str) -> None:
     store = face.store(server.url, namespace)
 
     def found(level: str) -> list[Finding]:
-        return [finding for finding in face.run(store.diagnose()) if finding.level == level]
+        # How long a round trip takes is up to this machine.
+        return [each for each in face.run(store.diagnose()) if each.level == level and "round trip" not in each.what]
 
     assert [finding.what for finding in found("warning")] == [
         "a crash forgets grants of the last second (appendfsync everysec)"
