@@ -116,7 +116,8 @@ class MariaDBServer(Server):
                     os.chown(path, pwd.getpwnam(self.user).pw_uid, -1)
         words = [str(self._program("mariadb-install-db")), "--no-defaults", f"--datadir={self._data}"]
         words += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-        self._run(words)
+        # A server that starts sweeps the temporary tables of others out of a folder that it shares with them.
+        self._run(words, environment={"TMPDIR": str(self.folder)})
         secret = self.password.replace("\\", "\\\\").replace("'", "\\'")
         lines = [
             f"CREATE USER IF NOT EXISTS {SUPERUSER}@'%' IDENTIFIED BY '{secret}';",
