@@ -1,4 +1,4 @@
-"""Which store speaks to the database of a SQLAlchemy engine: found by the engine's dialect, loaded when it is needed."""
+"""Which store speaks to the database of a SQLAlchemy engine: found by its dialect, loaded when needed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ class EngineStore(Store):
             store: type[Store] = getattr(import_module(module), name)
         except ModuleNotFoundError as missing:
             raise DriverMissing(
-                f"the store for {dialect} needs {missing.name}, which is not installed: pip install 'locksmith[{extra}]'"
+                f"{dialect} needs {missing.name}, which is not installed: pip install 'locksmith[{extra}]'"
             ) from missing
         return store.from_client(client, runtime=runtime, namespace=namespace)

@@ -31,8 +31,8 @@ Trouble = (Refused, Broken, Late)
 
 RETRIED: Final = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock: nothing was done."""
-MISSING: Final = frozenset({"42P01", "42883", "3F000"})
-"""No such table, function, schema."""
+MISSING: Final = frozenset({"42P01", "42883", "42704", "3F000"})
+"""No such table, function, row type, schema."""
 FORBIDDEN: Final = "42501"
 
 _AUTH: Final = (StoreAuthError, "correct user and password in the URL, or the server's pg_hba.conf")
@@ -47,6 +47,7 @@ _STATES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "25": (StoreProtocolError, "the connection is in an unexpected transaction: is something else using it?"),
     "42P01": (StoreProtocolError, _GONE),
     "42883": (StoreProtocolError, _GONE),
+    "42704": (StoreProtocolError, _GONE),
     "3F000": (StoreProtocolError, "there is no schema to create tables in: set search_path, or create one"),
     "42": (StoreProtocolError, "the tables are not as this version made them: use another namespace"),
     "53300": (StoreUnavailable, "the server has no connection left: raise max_connections, or use a pooler"),

@@ -36,7 +36,7 @@ class Link:
     def _fresh(self) -> None:
         self._idle: list[Wire] = []
         self._places = threading.Semaphore(self.server.connections)
-        self._ready = False
+        self._ready = self._lacking = False
         self.pooled: bool | None = None
         """Whether there is a transaction pooler in between, once it is known."""
 
@@ -50,6 +50,7 @@ class Link:
         if not self._places.acquire(timeout=max(0.0, until - time.monotonic())):
             raise Late(f"all {self.server.connections} connections are busy")
         try:
+            again = False
             wire = self._idle_one()
             if wire is not None:
                 try:
@@ -58,12 +59,13 @@ class Link:
                     self._drop_idle()
                     if once:
                         raise
+                    again = True
                 except Refused as refused:
                     if refused.state not in MISSING:
                         raise
-                    self._ready = False  # somebody has dropped our tables
+                    self._ready, self._lacking = False, True  # somebody has dropped our tables
                     self._drop_idle()
-            return self._ask_on(self.open(until), statement, params, until, again=wire is not None)
+            return self._ask_on(self.open(until), statement, params, until, again=again)
         finally:
             self._places.release()
 
@@ -90,8 +92,8 @@ class Link:
             self.talk(wire, introduce(wire, self.server), until)
             self.pooled = wire.pooled
             if tables and not self._ready:
-                self.talk(wire, check_tables(self._statements, self.server.address), until)
-                self._ready = True
+                self.talk(wire, check_tables(self._statements, self.server.address, lacking=self._lacking), until)
+                self._ready, self._lacking = True, False
         except BaseException:
             wire.close()
             raise

@@ -28,7 +28,7 @@ class AsyncLink:
         self._now = now
         self._runtime = runtime
         self._closed = False
-        self._ready = False
+        self._ready = self._lacking = False
         self.pooled: bool | None = None
         self._idle: list[AsyncWire] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -42,6 +42,7 @@ class AsyncLink:
         until = time.monotonic() + (self.server.timeout if within is None else within)
         await self._take_place(until)
         try:
+            again = False
             wire = self._idle_one()
             if wire is not None:
                 try:
@@ -50,12 +51,13 @@ class AsyncLink:
                     self._drop_idle()
                     if once:
                         raise
+                    again = True
                 except Refused as refused:
                     if refused.state not in MISSING:
                         raise
-                    self._ready = False  # somebody has dropped our tables
+                    self._ready, self._lacking = False, True  # somebody has dropped our tables
                     self._drop_idle()
-            return await self._ask_on(await self.open(until), statement, params, until, again=wire is not None)
+            return await self._ask_on(await self.open(until), statement, params, until, again=again)
         finally:
             self._places.release()
 
@@ -94,8 +96,8 @@ class AsyncLink:
             await self.talk(wire, introduce(wire, self.server), until)
             self.pooled = wire.pooled
             if tables and not self._ready:
-                await self.talk(wire, check_tables(self._statements, self.server.address), until)
-                self._ready = True
+                await self.talk(wire, check_tables(self._statements, self.server.address, lacking=self._lacking), until)
+                self._ready, self._lacking = True, False
         except BaseException:
             wire.close()
             raise

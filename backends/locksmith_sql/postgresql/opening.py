@@ -42,10 +42,10 @@ def introduce(session: Session, server: Server) -> Dialogue:
         yield _SESSION.format(timeout=max(1, round(server.timeout * 1000))).encode()
 
 
-def check_tables(statements: Statements, address: str) -> Dialogue:
-    """Make sure that the tables and functions are there, and ours. Raises StoreError."""
+def check_tables(statements: Statements, address: str, *, lacking: bool) -> Dialogue:
+    """Make sure that the tables and functions are there, and ours; `lacking`: some are not. Raises StoreError."""
     version, complete = yield from _look(statements)
-    if version is None or not complete:
+    if version is None or not complete or lacking:
         yield from create(statements)
         version, complete = yield from _look(statements)
     if version != SCHEMA_VERSION:
