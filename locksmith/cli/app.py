@@ -30,6 +30,7 @@ _HOMES: Final = {
     "doctor": "locksmith.cli.doctor",
     "init": "locksmith.cli.init",
     "bench": "locksmith.cli.bench",
+    "serve": "locksmith.cli.serve",
     "version": "locksmith.cli.version",
 }
 

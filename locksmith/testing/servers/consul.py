@@ -265,6 +265,11 @@ class ConsulEnsemble:
         raise ServerFailed("there is no leader now")
 
     @property
+    def url(self) -> str:
+        """The URL of the first: a client speaks to one agent, which finds the leader."""
+        return self.servers[0].url
+
+    @property
     def urls(self) -> list[str]:
         """The URL of each."""
         return [server.url for server in self.servers]
