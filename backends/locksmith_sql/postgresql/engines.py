@@ -20,8 +20,8 @@ def open_blocking(engine: Any) -> tuple[Any, Any]:
         raise _broken(error) from error
     try:
         # Detached: what is set on it stays with us, and the user's pool is not short of one.
-        held.detach()
         driver: Any = held.connection.driver_connection
+        held.detach()
         if driver.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             driver.rollback()
         return driver.pgconn, held
@@ -39,8 +39,8 @@ async def open_async(engine: Any, runtime: Runtime) -> tuple[Any, Any]:
     except SQLAlchemyError as error:
         raise _broken(error) from error
     raw: Any = await held.get_raw_connection()
-    raw.detach()
     driver = raw.driver_connection
+    raw.detach()
     if driver.pgconn.transaction_status != pq.TransactionStatus.IDLE:
         await driver.rollback()
     # libpq's connection is closed by us; closing the wrappers takes a greenlet, and would find nothing to do.

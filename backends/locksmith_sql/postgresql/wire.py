@@ -86,6 +86,13 @@ class Session:
             return Broken(text.strip())
         return Refused(state, text.strip())
 
+    def _flush(self) -> bool:
+        """Whether there is more to send than the socket takes now."""
+        try:
+            return bool(self.pg.flush())
+        except psycopg.Error as error:
+            raise Broken(redact.text(error)) from error
+
     def _consume(self) -> None:
         try:
             self.pg.consume_input()
@@ -152,7 +159,7 @@ class Wire(Session):
 
     def _await(self, until: float) -> None:
         pg = self.pg
-        while pg.flush():
+        while self._flush():
             # Read as well: a server that cannot write its answer does not read on.
             poll(pg.socket, _READ | _WRITE, until)
             self._consume()

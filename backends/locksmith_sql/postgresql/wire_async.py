@@ -67,7 +67,7 @@ class AsyncWire(Session):
 
     async def _await(self, until: float) -> None:
         pg = self.pg
-        while pg.flush():
+        while self._flush():
             if self._lost is not None:
                 raise self._lost
             await ready(self._fd, select.POLLOUT, until)
