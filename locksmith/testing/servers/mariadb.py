@@ -134,7 +134,7 @@ class MariaDBServer(Server):
         settings = {
             "datadir": str(self._data),
             "port": str(self.port),
-            "socket": str(self.folder / "mariadb.sock"),
+            "socket": "mariadb.sock",  # in the data folder, and short: the path of a socket has 107 bytes
             "pid-file": str(self._pid_file),
             "init-file": str(self.folder / "init.sql"),
             "tmpdir": str(self.folder),
