@@ -131,9 +131,9 @@ def test_a_server_that_hangs_up_on_idle_connections(postgresql_server: PostgreSQ
                 await asyncio.to_thread(postgresql_server.sql, ended)
                 await asyncio.sleep(0.05)
                 # Theirs are dead and idle while ours are opened anew, and thrown away while ours are in use.
-                await asyncio.gather(*(lease.release() for lease in leases))
                 await asyncio.gather(*(lease.release() for lease in others))
-                await asyncio.gather(*(one.inspect(f"n{at}") for at in range(4)))
+                await asyncio.gather(*(lease.release() for lease in leases))
+                await asyncio.gather(*(other.inspect(f"o{at}") for at in range(4)))
 
     asyncio.run(main())
 
