@@ -6,6 +6,7 @@ top-level module of a driver, naming the Store class whose ``from_client`` takes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from locksmith import redact
@@ -40,6 +41,29 @@ def schemes() -> list[str]:
     return sorted({entry.name for entry in _entries(SCHEMES)})
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A URL scheme that an installed package answers to."""
+
+    scheme: str
+    extra: str
+    """What to install its driver with, as pip names it: "locksmith[redis]"."""
+    store: type[Store] | None
+    """None where the driver is not installed."""
+
+
+def known() -> list[Known]:
+    """All schemes with their stores, by name. Imports every driver that is installed. Raises ConfigurationError."""
+    return [_known(entry) for entry in sorted(_entries(SCHEMES), key=lambda entry: entry.name)]
+
+
+def _known(entry: EntryPoint) -> Known:
+    try:
+        return Known(entry.name, _extra(entry), _load(entry))
+    except DriverMissing:
+        return Known(entry.name, _extra(entry), None)
+
+
 def _by_scheme(scheme: str) -> type[Store]:
     # "postgresql+psycopg" is SQLAlchemy's way to name a driver: the store is found by what stands before the plus.
     for wanted in (scheme, scheme.partition("+")[0]):
@@ -68,11 +92,14 @@ def _load(entry: EntryPoint) -> type[Store]:
     try:
         store = entry.load()
     except ModuleNotFoundError as missing:
-        package = entry.dist.name if entry.dist else "locksmith"
-        wanted = f"{package}[{entry.extras[0]}]" if entry.extras else package
         raise DriverMissing(
-            f"{entry.name}:// needs {missing.name}, which is not installed: pip install '{wanted}'"
+            f"{entry.name}:// needs {missing.name}, which is not installed: pip install '{_extra(entry)}'"
         ) from missing
     if not (isinstance(store, type) and issubclass(store, Store)):
         raise ConfigurationError(f"entry point {entry.name} of {SCHEMES} does not name a Store class: {entry.value}")
     return store
+
+
+def _extra(entry: EntryPoint) -> str:
+    package = entry.dist.name if entry.dist else "locksmith"
+    return f"{package}[{entry.extras[0]}]" if entry.extras else package

@@ -1,4 +1,4 @@
-"""The command line: `locksmith demo`, `ls`, `show`, `watch`, `break`, `doctor`, `init`, `bench`, `serve`, `version`.
+"""The command line: `locksmith demo`, `ls`, `show`, `watch`, `break`, `doctor` and others.
 
 Exit status: 0 yes or done; 1 no (not found, a check failed); 2 could not (usage, settings, the store); 130 Ctrl-C.
 """

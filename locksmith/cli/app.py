@@ -28,6 +28,7 @@ _HOMES: Final = {
     "watch": "locksmith.cli.watch",
     "break": "locksmith.cli.breaking",
     "doctor": "locksmith.cli.doctor",
+    "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",
     "bench": "locksmith.cli.bench",
     "serve": "locksmith.cli.serve",
