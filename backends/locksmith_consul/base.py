@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     """Whether it was sent twice, so that the first one may have acted already."""
 
 
-class _Consul(driver.Consul):
+class _Consul(driver.Consul):  # type: ignore[misc]  # py-consul says nothing about its types
     """py-consul's client on connections of ours. What it adds to a URL's token from the environment is taken back."""
 
     def __init__(self, hook: Hook) -> None:

@@ -44,7 +44,7 @@ class Cells(Sessions):
         # Deleted first: what is merely set again keeps the session, and with it the ttl, of the last one.
         outcome = await self._transact([*self._conditions(key, expect, guard), op("delete", place), write])
         if outcome.done is not None:
-            await self._end_old(outcome.done[:-1])
+            await self._end_old(place, outcome.done[:-1])
             return int(outcome.done[-1]["ModifyIndex"])
         found = await self._tree(self._keys.cell(key))
         if outcome.again and found and found[0]["Flags"] == written["Flags"]:
@@ -55,11 +55,10 @@ class Cells(Sessions):
 
     async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
         """See Store.delete. "There is none" by a second request means that the first, unanswered one deleted it."""
-        gone = op("delete", self._keys.cell(key) + _VALUE)
-        outcome = await self._transact([*self._conditions(key, expect, guard), gone])
+        place = self._keys.cell(key) + _VALUE
+        outcome = await self._transact([*self._conditions(key, expect, guard), op("delete", place)])
         if outcome.done is not None:
-            await self._end_old(outcome.done)
-            return bool(outcome.done) or outcome.again
+            return await self._end_old(place, outcome.done) or outcome.again
         found = await self._tree(self._keys.cell(key))
         if outcome.again and not found and isinstance(expect, int):
             return True
@@ -112,11 +111,13 @@ class Cells(Sessions):
         version = found[0]["ModifyIndex"] if found else None
         return CellConflict(f"cell {key!r} is at version {version}, expected {expect}", found=version)
 
-    async def _end_old(self, found: list[Entry]) -> None:
-        """The session of a cell's last ttl has nothing more to do; left alone it would live on for as long as that."""
-        for entry in found:
-            if session := entry.get("Session"):
-                await self._destroy(session)
+    async def _end_old(self, place: str, found: list[Entry]) -> bool:
+        """Whether there was a cell. The session of its ttl has nothing more to do, and would live on for that long."""
+        # Among what a transaction tells is also the key of its guard, whose session is very much needed.
+        old = [entry for entry in found if entry["Key"] == place]
+        for session in {str(entry["Session"]) for entry in old if entry.get("Session")}:
+            await self._destroy(session)
+        return bool(old)
 
 
 def _cell(found: list[Entry]) -> Cell | None:

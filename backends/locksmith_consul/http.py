@@ -64,11 +64,13 @@ class Reader:
                 raise NotHttp("the answer is no HTTP")
             if len(head) > MOST_HEAD:
                 raise NotHttp("the answer's head does not end")
-            return self._unfinished(data)
+            _more_must_come(data)
+            return None
         code, headers = _head(head)
         body = self._body(headers, rest, ended=not data)
         if body is None:
-            return self._unfinished(data)
+            _more_must_come(data)
+            return None
         return Reply(code, headers, body.decode("utf-8", "replace"))
 
     def _body(self, headers: dict[str, str], rest: bytes, *, ended: bool) -> bytes | None:
@@ -101,9 +103,10 @@ class Reader:
             parts.append(rest[:size])
             rest = rest[size + 2 :]
 
-    def _unfinished(self, data: bytes) -> None:
-        if not data:
-            raise ConnectionResetError("the server closed the connection")
+
+def _more_must_come(data: bytes) -> None:
+    if not data:
+        raise ConnectionResetError("the server closed the connection")
 
 
 def _head(head: bytes) -> tuple[int, dict[str, str]]:

@@ -32,11 +32,11 @@ JOIN: Final = 1.0
 class _Query:
     """A waited name: what is asked about it, and the connection that this is asked on."""
 
-    __slots__ = ("ask", "due", "failures", "reused", "watch", "wire")
+    __slots__ = ("due", "failures", "reused", "watch", "wire")
 
     def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        self.ask: Ask | None = None
+        self.watch: Watch | None = watch
+        """None once it ended, or failed."""
         self.wire: Wire | None = None
         self.due = 0.0
         """When the request under way has failed, or, without one, when the next is sent."""
@@ -48,6 +48,12 @@ class _Query:
         wire, self.wire = self.wire, None
         if wire is not None:
             wire.close()
+
+    def stop(self) -> None:
+        """Ask nothing more."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.close()
 
 
 class Hub:
@@ -107,10 +113,12 @@ class Hub:
                 elif self._closed or now - idle_since >= IDLE:
                     self._end()
                     return
+                ends = self._ends
             for query in queries.values():
                 if now >= query.due:
                     self._overdue(query)
-            self._sleep(list(queries.values()), idle_since + IDLE)
+            if ends is not None:
+                self._sleep(ends[0], list(queries.values()), idle_since + IDLE)
 
     def _leave_out(self) -> None:
         """End the queries about names that nobody waits for. Under the lock: who joins comes before this or after."""
@@ -118,8 +126,8 @@ class Hub:
             if self._closed or not self._board.waiting(key):
                 del self._queries[key]
                 query.drop()
-                query.watch.close()
-            elif query.watch.gi_frame is None:  # it ended, or failed, when somebody had just joined
+                query.stop()
+            elif query.watch is None:  # it failed, or it ended when somebody had just joined
                 query.watch = self._board.watch(key, None, 0)
 
     def _end(self) -> None:
@@ -133,59 +141,53 @@ class Hub:
         if query.wire is not None:
             query.drop()
             self._fail(query)
-        elif query.ask is None:
-            self._advance(query, None)
-        else:
-            self._send(query)
+        elif query.watch is not None:
+            self._advance(query, query.watch, None)
 
-    def _advance(self, query: _Query, reply: Reply | None) -> None:
+    def _advance(self, query: _Query, watch: Watch, reply: Reply | None) -> None:
         """Hand in a reply, and send what is asked next."""
         try:
-            query.ask = next(query.watch) if reply is None else query.watch.send(reply)
+            ask = next(watch) if reply is None else watch.send(reply)
         except StopIteration:
-            query.ask = None
+            query.stop()
             query.due = 0.0
         except StoreError:
             self._fail(query)
         else:
             if reply is not None:
                 query.failures = 0
-            self._send(query)
+            self._send(query, ask)
 
-    def _send(self, query: _Query) -> None:
-        assert query.ask is not None
+    def _send(self, query: _Query, ask: Ask) -> None:
         limit = self._link.server.timeout
         wire = None if query.failures else self._link.idle()
         query.reused = wire is not None
         try:
             query.wire = wire = wire or self._link.open(limit)
-            wire.send(self._link.payload("GET", query.ask.target), limit)
+            wire.send(self._link.payload("GET", ask.target), limit)
         except (*FAULTS, ClientClosed):
             query.drop()
             self._fail(query)
         else:
-            query.due = time.monotonic() + query.ask.seconds + limit
+            query.due = time.monotonic() + ask.seconds + limit
 
     def _fail(self, query: _Query) -> None:
         """Ask again from the beginning, a little later."""
-        query.watch.close()
-        query.ask = None
+        query.stop()
         # A connection that died while it was idle is no news: the next one is opened at once.
         pause = 0.0 if query.reused else PAUSES[min(query.failures, len(PAUSES) - 1)]
         query.due = time.monotonic() + pause
         query.failures += 1
 
-    def _sleep(self, queries: list[_Query], until: float) -> None:
+    def _sleep(self, end: int, queries: list[_Query], until: float) -> None:
         """Sleep until something arrives, is due, or somebody wakes us; and hand in what arrived."""
-        assert self._ends is not None
-        end = self._ends[0]
         poller: Any = select.poll()  # looked up now: gevent's patching replaces it
         poller.register(end, select.POLLIN)
         asked = {}
         for query in queries:
             until = min(until, query.due)
             if query.wire is not None:
-                asked[query.wire.sock.fileno()] = query
+                asked[query.wire.sock.fileno()] = query, query.wire
         for number in asked:
             poller.register(number, select.POLLIN)
         for number, _ in poller.poll(max(0.0, (until - time.monotonic()) * 1000)):
@@ -193,21 +195,19 @@ class Hub:
                 with suppress(BlockingIOError):
                     os.read(end, 4096)
             else:
-                self._pull(asked[number])
+                self._pull(*asked[number])
 
-    def _pull(self, query: _Query) -> None:
-        wire = query.wire
-        assert wire is not None
+    def _pull(self, query: _Query, wire: Wire) -> None:
         try:
             reply = wire.pull()
         except FAULTS:
             query.drop()
             self._fail(query)
             return
-        if reply is not None:
+        if reply is not None and query.watch is not None:
             query.wire = None
             self._link.keep(wire, reply)
-            self._advance(query, reply)
+            self._advance(query, query.watch, reply)
 
     async def close(self) -> None:
         """End the thread, and with it the connections."""

@@ -28,7 +28,7 @@ _escrow: Final[list[object]] = []
 Callback = Callable[[Any], Any]
 
 
-class Hook(driver.HTTPClient):
+class Hook(driver.HTTPClient):  # type: ignore[misc]  # py-consul says nothing about its types
     """py-consul's four verbs over one method. Which headers py-consul wants said does not matter: all are said."""
 
     def __init__(self, server: Server) -> None:

@@ -60,7 +60,8 @@ class AsyncWire(asyncio.Protocol):
         alarm = loop.call_later(seconds, _late, answer)
         self.transport.write(payload)
         try:
-            return await answer
+            reply: Reply = await answer
+            return reply
         finally:
             alarm.cancel()
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from locksmith import names, nodes
 from locksmith.store import Finding, Inspection, Page
-from locksmith_consul.base import entries, nodes_of, parsed
+from locksmith_consul.base import nodes_of, parsed
 from locksmith_consul.diagnose import diagnose
 from locksmith_consul.errors import refused
 from locksmith_consul.http import NOT_FOUND, OK
@@ -35,7 +35,7 @@ class People(Sessions):
         reply = await self._ask("GET", self._reading(begin, "keys", "separator=/"))
         if reply.code not in (OK, NOT_FOUND):
             raise refused(reply.code, reply.body)
-        listed = entries(reply) if reply.code == NOT_FOUND else parsed(reply)
+        listed: list[str] = parsed(reply) if reply.code == OK else []
         start = len(self._keys.locks)
         found = sorted(place[start:].rstrip("/") for place in listed)
         keys = [key for key in found if after is None or key > after]

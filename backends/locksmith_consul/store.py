@@ -188,17 +188,16 @@ class ConsulStore(Cells, People):
     async def beat(self, grants: Sequence[Grant], tickets: Sequence[Ticket], *, within: float) -> list[Word]:
         """See Store.beat: each session is renewed, and then each key is looked for."""
         until = self.runtime.clock.now() + within
-        items: list[Grant | Ticket] = [*grants, *tickets]
-        words: list[Word] = []
         asked: dict[str, Session | Unknown | None] = {}
-        for item in items:
-            words.append(await self._pulse(item, asked, until))
-        held = [at for at, word in enumerate(words) if isinstance(word, Held)]
+        items: list[Grant | Ticket] = [*grants, *tickets]
+        words = [await self._pulse(item, asked, until) for item in items]
+        held = [(at, grant) for at, grant in enumerate(grants) if isinstance(words[at], Held)]
         for some in _batches(held, MOST_OPS):
-            await self._prove(some, items, words, until)
-        waiting = [at for at, word in enumerate(words) if isinstance(word, Waiting)]
-        for some in _batches(waiting, MOST_OPS):
-            await self._look(some, items, words, until)
+            await self._prove(some, words, until)
+        behind = enumerate(tickets, len(grants))
+        waiting = [(at, ticket) for at, ticket in behind if isinstance(words[at], Waiting)]
+        for many in _batches(waiting, MOST_OPS):
+            await self._look(many, words, until)
         return words
 
     async def _pulse(self, item: Grant | Ticket, asked: dict[str, Session | Unknown | None], until: float) -> Word:
@@ -253,34 +252,31 @@ class ConsulStore(Cells, People):
         )
         return None if outcome.done is None else new
 
-    async def _prove(self, some: list[int], items: list[Grant | Ticket], words: list[Word], until: float) -> None:
+    async def _prove(self, some: list[tuple[int, Grant]], words: list[Word], until: float) -> None:
         """Look for the keys of grants; a key is written once, so the index of what was granted tells it apart."""
-        ops = [op("check-index", self._keys.claim(items[at].claim), Index=items[at].token) for at in some]  # type: ignore[union-attr]
+        ops = [op("check-index", self._keys.claim(grant.claim), Index=grant.token) for _, grant in some]
         try:
             outcome = await self._transact(ops, seconds=self._left(until))
         except StoreError as error:
-            for at in some:
+            for at, _ in some:
                 words[at] = Unknown(_unavailable(error))
         else:
             for failed in outcome.failed:
-                words[some[failed]] = Lost()
+                words[some[failed][0]] = Lost()
 
-    async def _look(self, some: list[int], items: list[Grant | Ticket], words: list[Word], until: float) -> None:
+    async def _look(self, some: list[tuple[int, Ticket]], words: list[Word], until: float) -> None:
         """Look how the lines stand that these tickets are in."""
-        lines = {self._keys.line(items[at].claim.key): list[Entry]() for at in some}
+        lines = {self._keys.line(ticket.claim.key): list[Entry]() for _, ticket in some}
         try:
             outcome = await self._transact([op("get-tree", line) for line in lines], seconds=self._left(until))
         except StoreError as error:
-            for at in some:
+            for at, _ in some:
                 words[at] = Unknown(_unavailable(error))
             return
         for entry in outcome.done or ():
             lines[entry["Key"].rpartition("/")[0] + "/"].append(entry)
-        for at in some:
-            ticket = items[at]
-            assert isinstance(ticket, Ticket)
-            found = lines[self._keys.line(ticket.claim.key)]
-            words[at] = self._standing(ticket, found) or words[at]
+        for at, ticket in some:
+            words[at] = self._standing(ticket, lines[self._keys.line(ticket.claim.key)]) or words[at]
 
     def _standing(self, ticket: Ticket, found: list[Entry]) -> Grant | Gone | None:
         line = nodes_of(found)

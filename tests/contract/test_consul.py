@@ -22,3 +22,50 @@ class TestConsul(StoreContract):
 
     def url(self) -> str:
         return self.server.url
+
+
+class TestConsulServer(ServerCases):
+    """Connections lead through a proxy, which ends them all at a word; Consul has no command for that."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, own_consul: tuple[ConsulServer, Proxy]) -> None:
+        self.server, self.proxy = own_consul
+
+    def url(self) -> str:
+        return self.proxy.through(self.server.url)
+
+    def break_connections(self) -> None:
+        self.proxy.drop()
+
+    def restart(self) -> None:
+        self.server.restart()
+
+    def pause(self) -> None:
+        self.server.pause()
+
+    def resume(self) -> None:
+        self.server.resume()
+
+
+class TestConsulThatWasKilled(RestartCases):
+    @pytest.fixture(autouse=True)
+    def _server(self, own_consul: tuple[ConsulServer, Proxy]) -> None:
+        self.server, _ = own_consul
+
+    def url(self) -> str:
+        return self.server.url
+
+    def restart(self) -> None:
+        self.server.kill()
+        self.server.start()
+
+
+@pytest.fixture(scope="module")
+def own_consul() -> Iterator[tuple[ConsulServer, Proxy]]:
+    """A server whose life these tests command, and a proxy in front of it."""
+    with ConsulServer(session_ttl_min=0.2) as server:
+        proxy = Proxy(server.address)
+        try:
+            yield server, proxy
+        finally:
+            proxy.close()
