@@ -202,7 +202,7 @@ class PostgreSQLServer(Server):
         done = subprocess.run(
             words,
             cwd=self.folder,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "HOME": str(self.folder), **(environment or {})},
             capture_output=True,
             text=True,
             check=False,
