@@ -12,7 +12,12 @@ import pytest
 from locksmith.testing.contract import StoreContract
 
 HERE = Path(__file__).parent
-MODULES = {"MemoryStore": "test_memory", "PostgreSQLStore": "test_postgresql", "SQLiteStore": "test_sqlite", "RedisStore": "test_redis"}
+MODULES = {
+    "MemoryStore": "test_memory",
+    "PostgreSQLStore": "test_postgresql",
+    "SQLiteStore": "test_sqlite",
+    "RedisStore": "test_redis",
+}
 OURS = sorted({entry.value.partition(" ")[0].rpartition(":")[2] for entry in entry_points(group="locksmith.stores")
                if entry.dist is not None and entry.dist.name == "locksmith"})  # fmt: skip
 
