@@ -29,29 +29,39 @@ from locksmith.errors import (
     StoreUnavailable,
     UnknownScheme,
 )
-from locksmith.store import Guarantee
+from locksmith.store import ABSENT, ANY, Guarantee
 
 if TYPE_CHECKING:
     from locksmith import aio
     from locksmith.adapters.run_once import SKIPPED, current_lease, run_once
+    from locksmith.cells import Cell
+    from locksmith.elections import Election, Leadership
+    from locksmith.recipes.cells import Versioned
+    from locksmith.recipes.election import Leader
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ABSENT",
+    "ANY",
     "SKIPPED",
     "AcquireTimeout",
     "AlreadyRunning",
+    "Cell",
     "CellConflict",
     "CellTooLarge",
     "Client",
     "ClientClosed",
     "ConfigurationError",
     "DriverMissing",
+    "Election",
     "Guarantee",
     "GuaranteeMissing",
     "InheritedLease",
     "InvalidName",
     "InvalidTTL",
+    "Leader",
+    "Leadership",
     "Lease",
     "LeaseLost",
     "Lock",
@@ -66,6 +76,7 @@ __all__ = [
     "StoreProtocolError",
     "StoreUnavailable",
     "UnknownScheme",
+    "Versioned",
     "aio",
     "connect",
     "current_lease",
@@ -73,12 +84,24 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "SKIPPED": "locksmith.adapters.run_once",
+    "current_lease": "locksmith.adapters.run_once",
+    "run_once": "locksmith.adapters.run_once",
+    "Cell": "locksmith.cells",
+    "Versioned": "locksmith.recipes.cells",
+    "Election": "locksmith.elections",
+    "Leadership": "locksmith.elections",
+    "Leader": "locksmith.recipes.election",
+}
+"""asyncio, inspect and functools' heavier parts are loaded when they are asked for."""
+
+
 def __getattr__(name: str) -> Any:
-    # asyncio, inspect and functools' heavier parts are loaded when they are asked for.
     if name == "aio":
         return import_module("locksmith.aio")
-    if name in ("SKIPPED", "current_lease", "run_once"):
-        value = getattr(import_module("locksmith.adapters.run_once"), name)
+    if name in _LATER:
+        value = getattr(import_module(_LATER[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from locksmith.connecting import Settings, settle
 from locksmith.engine.core import Engine
@@ -16,6 +16,12 @@ from locksmith.recipes.permits import ALL, Permits, check_wait
 from locksmith.runtime import Clock
 from locksmith.runtime_asyncio import Asyncio
 from locksmith.store import Finding, Guarantee, Inspection
+
+if TYPE_CHECKING:
+    from locksmith.cells_aio import AsyncCell
+    from locksmith.elections_aio import AsyncElection
+
+L = TypeVar("L", bound="AsyncLease")
 
 
 class AsyncLostSignal:
@@ -93,20 +99,19 @@ class AsyncLease(LeaseFace):
             self._body.cancel(f"the lease of {self.name!r} was lost")
 
 
-class Acquisition:
+class Acquisition(Generic[L]):
     """What `AsyncLock.acquire` returns: `await` it for a lease, or use it in an `async with`."""
 
     __slots__ = ("_acquire", "_lease")
 
-    def __init__(self, acquire: Any) -> None:
+    def __init__(self, acquire: Callable[[], Coroutine[Any, Any, L]]) -> None:
         self._acquire = acquire
-        self._lease: AsyncLease | None = None
+        self._lease: L | None = None
 
-    def __await__(self) -> Generator[Any, None, AsyncLease]:
-        lease: AsyncLease = yield from self._acquire().__await__()
-        return lease
+    def __await__(self) -> Generator[Any, None, L]:
+        return self._acquire().__await__()
 
-    async def __aenter__(self) -> AsyncLease:
+    async def __aenter__(self) -> L:
         self._lease = await self
         return self._lease
 
@@ -139,7 +144,7 @@ class AsyncLock:
         note: str | None = None,
         max_hold: float | None = None,
         cancel_on_loss: bool = False,
-    ) -> Acquisition:
+    ) -> Acquisition[AsyncLease]:
         """A lease, after standing in line for at most `wait` seconds (None: without bound, 0: one try).
 
         `await` the result, or use it in an `async with`. `note` is shown to people who list holders. `max_hold`:
@@ -256,6 +261,32 @@ class AsyncClient:
         read = self._settings.permits(name, ttl, limit=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         write = self._settings.permits(name, ttl, limit=ALL, permits=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         return AsyncRWLock(AsyncLock(self._engine, read), AsyncLock(self._engine, write))
+
+    def election(self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0) -> AsyncElection:
+        """A candidate for a name that one of many leads. `ttl`: seconds after which a silent leader is succeeded.
+
+        `lock_delay`: seconds nobody is elected after a leader was lost. Raises InvalidName, InvalidTTL,
+        GuaranteeMissing where the store lacks FENCED, FIFO or CELLS; sends nothing.
+        """
+        from locksmith.elections_aio import AsyncElection  # not everybody has elections
+
+        return AsyncElection(self._engine, self._settings.permits(name, ttl, lock_delay=lock_delay))
+
+    @overload
+    def cell(self, name: str, *, raw: Literal[False] = False) -> AsyncCell[Any]: ...
+
+    @overload
+    def cell(self, name: str, *, raw: Literal[True]) -> AsyncCell[bytes]: ...
+
+    def cell(self, name: str, *, raw: bool = False) -> AsyncCell[Any]:
+        """A small shared value: whatever JSON can express, or with `raw` bytes as they are; 64 KB at most.
+
+        Raises InvalidName, GuaranteeMissing where the store lacks CELLS; sends nothing.
+        """
+        from locksmith.cells_aio import AsyncCell  # not everybody has cells
+        from locksmith.recipes.cells import CellRecipe
+
+        return AsyncCell(CellRecipe(self._engine, name, raw=raw))
 
     async def inspect(self, name: str) -> Inspection:
         """Who holds a name and who waits for it. Raises StoreError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 from locksmith.connecting import Settings, settle
 from locksmith.engine.core import Engine
@@ -14,6 +14,10 @@ from locksmith.events import Hook, logger
 from locksmith.recipes.permits import ALL, Permits, check_wait
 from locksmith.runtime import Blocking, Clock, drive
 from locksmith.store import Finding, Guarantee, Inspection
+
+if TYPE_CHECKING:
+    from locksmith.cells import Cell
+    from locksmith.elections import Election
 
 
 class LostSignal:
@@ -185,6 +189,32 @@ class Client:
         read = self._settings.permits(name, ttl, limit=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         write = self._settings.permits(name, ttl, limit=ALL, permits=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         return RWLock(Lock(self._engine, read), Lock(self._engine, write))
+
+    def election(self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0) -> Election:
+        """A candidate for a name that one of many leads. `ttl`: seconds after which a silent leader is succeeded.
+
+        `lock_delay`: seconds nobody is elected after a leader was lost. Raises InvalidName, InvalidTTL,
+        GuaranteeMissing where the store lacks FENCED, FIFO or CELLS; sends nothing.
+        """
+        from locksmith.elections import Election  # not everybody has elections
+
+        return Election(self._engine, self._settings.permits(name, ttl, lock_delay=lock_delay))
+
+    @overload
+    def cell(self, name: str, *, raw: Literal[False] = False) -> Cell[Any]: ...
+
+    @overload
+    def cell(self, name: str, *, raw: Literal[True]) -> Cell[bytes]: ...
+
+    def cell(self, name: str, *, raw: bool = False) -> Cell[Any]:
+        """A small shared value: whatever JSON can express, or with `raw` bytes as they are; 64 KB at most.
+
+        Raises InvalidName, GuaranteeMissing where the store lacks CELLS; sends nothing.
+        """
+        from locksmith.cells import Cell  # not everybody has cells
+        from locksmith.recipes.cells import CellRecipe
+
+        return Cell(CellRecipe(self._engine, name, raw=raw))
 
     def inspect(self, name: str) -> Inspection:
         """Who holds a name and who waits for it. Raises StoreError."""

@@ -16,6 +16,7 @@ from locksmith.adapters.policy import Policy
 from locksmith.adapters.records import MISSING, Record
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold, State
+from locksmith.engine.lease import give_up
 from locksmith.errors import (
     AcquireTimeout,
     AlreadyRunning,
@@ -25,6 +26,7 @@ from locksmith.errors import (
     StoreError,
     StoreUnavailable,
 )
+from locksmith.recipes import places
 
 if TYPE_CHECKING:
     from locksmith.aio import AsyncClient
@@ -125,12 +127,7 @@ async def failed(run: Run, policy: Policy) -> None:
 
 def dropped(run: Run) -> None:
     """The coroutine that ran the function was thrown away, and may not await: the keeper gives the name back."""
-    engine, hold = run.engine, run.hold
-    if engine.keeper.drop(hold):
-        hold.state = State.RELEASING
-        hold.release_unknown = True
-        engine._let_go(hold)
-        engine._owe(hold.grant.claim)
+    give_up(run.engine, run.hold)
 
 
 async def _end(run: Run, policy: Policy) -> None:
@@ -181,7 +178,7 @@ async def _put(run: Run, raw: bytes, ttl: float) -> None:
     while True:
         try:
             # Guarded: who lost the name while running must not close it for others.
-            await run.engine.store.put(grant.claim.name, raw, ttl=ttl, guard=grant)
+            await run.engine.store.put(places.of_record(grant.claim.name), raw, ttl=ttl, guard=grant)
             return
         except StoreUnavailable:
             # Without its record the work would be done again; the lease is renewed meanwhile, so there is time.

@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from locksmith.errors import ConfigurationError, GuaranteeMissing
+from locksmith.errors import ConfigurationError
+from locksmith.recipes import places, plain
+from locksmith.recipes.needs import require
 from locksmith.store import MAX_CELL_BYTES, Guarantee, Store
 
 FORMAT: Final = 1
@@ -40,15 +42,12 @@ class Record:
 
 def require_cells(store: Store) -> None:
     """Raises GuaranteeMissing for a store that cannot keep records."""
-    if Guarantee.CELLS not in store.guarantees:
-        raise GuaranteeMissing(
-            f"{store.address} does not promise CELLS, which once_per= and joining need: use a store that does"
-        )
+    require(store, Guarantee.CELLS, "run_once with once_per= or joining")
 
 
 async def read(store: Store, key: str) -> Record | None:
     """The record of a name. Raises StoreError; ConfigurationError where its cell holds something else."""
-    cell = await store.get(key)
+    cell = await store.get(places.of_record(key))
     if cell is None:
         return None
     try:
@@ -78,7 +77,7 @@ def write(*, window: bool, ran_for: float, result: object = MISSING) -> tuple[by
     if result is MISSING:
         return _dump(told), None
     try:
-        _check_plain(result)
+        plain.check(result)
         raw = _dump(told | {"result": result})
         why = None if len(raw) <= MAX_CELL_BYTES else f"as JSON it has {len(raw)} bytes, more than {MAX_CELL_BYTES}"
     except (TypeError, ValueError, RecursionError) as error:
@@ -88,17 +87,3 @@ def write(*, window: bool, ran_for: float, result: object = MISSING) -> tuple[by
 
 def _dump(told: dict[str, Any]) -> bytes:
     return json.dumps(told, separators=(",", ":")).encode("ascii")
-
-
-def _check_plain(value: object) -> None:
-    # json.dumps would quietly turn the key 1 into "1": whoever joins would get another dict than whoever runs.
-    if isinstance(value, dict):
-        for key, member in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"JSON has no dict with the key {key!r}: make it text")
-            _check_plain(member)
-    elif isinstance(value, list | tuple):
-        for member in value:
-            _check_plain(member)
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise TypeError(f"JSON has no {type(value).__name__}")

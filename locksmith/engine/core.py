@@ -68,7 +68,7 @@ class Engine:
         # Noted before the look at `closed`: whoever closes either is seen here, or sees this claim and undoes it.
         self._asking[claim.owner] = claim
         try:
-            self._refuse_unusable()
+            self.refuse_unusable()
             return await self._obtain(claim, wait, max_hold)
         except _REFUSED:
             raise
@@ -91,7 +91,7 @@ class Engine:
         if isinstance(reply, Ticket):
             reply = await self._wait_in_line(reply, began, wait)
         if reply is None:
-            self._refuse_unusable()  # not taken by others where closing has undone this claim
+            self.refuse_unusable()  # not taken by others where closing has undone this claim
             self._emit_gave_up(claim, began)
             return None
         if self._now() >= believe_until(reply.ttl, reply.since):
@@ -104,10 +104,11 @@ class Engine:
             self._let_go(hold)
             hold.lose("the client was closed")
             await self._undo(claim, tombstone=True)
-            self._refuse_unusable()
+            self.refuse_unusable()
         return hold
 
-    def _refuse_unusable(self) -> None:
+    def refuse_unusable(self) -> None:
+        """Raises ClientClosed, or ConfigurationError on an event loop that is not the client's."""
         if self.closed:
             raise ClientClosed("this client was closed: connect again")
         if self._run is not None and self._run.elsewhere():
@@ -121,6 +122,8 @@ class Engine:
         """
         grant = hold.grant
         try:
+            if hold.farewell is not None and hold.held and not await hold.farewell():
+                return False  # another thread or task is about to give it back
             if not self._take_to_release(hold):
                 return False
             known = await self.store.release(grant)

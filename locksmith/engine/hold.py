@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from locksmith.errors import InheritedLease, LeaseLost
 from locksmith.runtime import Event
@@ -48,6 +48,7 @@ class Hold:
         "context",
         "ends_at",
         "failures",
+        "farewell",
         "grant",
         "keeper",
         "lost_event",
@@ -77,6 +78,8 @@ class Hold:
         self.lost_event: Event | None = None
         self.on_lost: list[Callable[[], object]] = []
         self.on_suspect: list[Callable[[], object]] = []
+        self.farewell: Callable[[], Coroutine[Any, Any, bool]] | None = None
+        """What must have returned before this is given back; False where somebody else is at it."""
         since, ttl = grant.since, grant.ttl
         self.valid_until = believe_until(ttl, since)
         self.renew_due = since + ttl / 3

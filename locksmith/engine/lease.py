@@ -105,3 +105,12 @@ async def wait_lost(engine: Engine, hold: Hold, timeout: float | None) -> bool:
 def is_lost(hold: Hold) -> bool:
     """Whether the lease ended without being given back."""
     return not hold.held and hold.state in (State.LOST, State.INHERITED)
+
+
+def give_up(engine: Engine, hold: Hold) -> None:
+    """Give a hold back where nothing can be awaited: it is renewed no more, and the keeper releases it."""
+    if engine.keeper.drop(hold):
+        hold.state = State.RELEASING
+        hold.release_unknown = True
+        engine._let_go(hold)
+        engine._owe(hold.grant.claim)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import locksmith
-from locksmith import aio, client
+from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio
 
 PAIRS = [
     (client.Client, aio.AsyncClient),
@@ -17,9 +17,15 @@ PAIRS = [
     (client.RWLock, aio.AsyncRWLock),
     (client.Lease, aio.AsyncLease),
     (client.LostSignal, aio.AsyncLostSignal),
+    (elections.Election, elections_aio.AsyncElection),
+    (elections.Leadership, elections_aio.AsyncLeadership),
+    (cells.Cell, cells_aio.AsyncCell),
+    (changes.Changes, changes.AsyncChanges),
 ]
 ONLY_ASYNC = {"cancel_on_loss"}
 """Parameters that have no meaning for threads: nothing can cancel one."""
+ONLY_BLOCKING = {"stop"}
+"""Parameters that have no meaning for tasks: one that is to stop is cancelled."""
 
 
 def public(cls: type) -> set[str]:
@@ -28,7 +34,7 @@ def public(cls: type) -> set[str]:
 
 def parameters(function: Any) -> dict[str, Any]:
     found = inspect.signature(function).parameters
-    return {name: (it.kind, it.default) for name, it in found.items() if name not in ONLY_ASYNC}
+    return {name: (it.kind, it.default) for name, it in found.items() if name not in ONLY_ASYNC | ONLY_BLOCKING}
 
 
 @pytest.mark.parametrize(("blocking", "asyncio"), PAIRS, ids=lambda cls: cls.__name__)

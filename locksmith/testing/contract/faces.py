@@ -244,6 +244,12 @@ class _Client(_Shim):
     def rwlock(self, name: str, **settings: Any) -> _RWLock:
         return _RWLock(self.real.rwlock(name, **settings))
 
+    def election(self, name: str, **settings: Any) -> _Election:
+        return _Election(self.real.election(name, **settings))
+
+    def cell(self, name: str, **settings: Any) -> _Cell:
+        return _Cell(self.real.cell(name, **settings))
+
     async def inspect(self, name: str) -> Any:
         return self.real.inspect(name)
 
@@ -285,6 +291,60 @@ class _Lock(_Shim):
         return None if lease is None else _Lease(lease)
 
 
+class _Election(_Shim):
+    def campaign(self, **settings: Any) -> _Acquisition:
+        return _Acquisition(lambda: _Lease(self.real.campaign(**settings)))
+
+    @property
+    def leading(self) -> _Lease | None:
+        found = self.real.leading
+        return None if found is None else _Lease(found)
+
+    async def resign(self) -> bool:
+        return cast(bool, self.real.resign())
+
+    async def proclaim(self, value: object) -> None:
+        self.real.proclaim(value)
+
+    async def leader(self) -> Any:
+        return self.real.leader()
+
+    def observe(self, **settings: Any) -> _Changes:
+        return _Changes(self.real.observe(**settings))
+
+    async def run(self, fn: Callable[[Any], Coroutine[Any, Any, T]], **settings: Any) -> T | None:
+        return cast("T | None", self.real.run(lambda lease: drive(fn(_Lease(lease))), **settings))
+
+
+class _Cell(_Shim):
+    async def get(self) -> Any:
+        return self.real.get()
+
+    async def put(self, value: object, **settings: Any) -> int:
+        guard = settings.pop("guard", None)
+        return cast(int, self.real.put(value, guard=getattr(guard, "real", guard), **settings))
+
+    async def update(self, fn: Callable[[Any], Any], **settings: Any) -> Any:
+        return self.real.update(fn, **settings)
+
+    async def delete(self, **settings: Any) -> bool:
+        guard = settings.pop("guard", None)
+        return cast(bool, self.real.delete(guard=getattr(guard, "real", guard), **settings))
+
+    def watch(self, **settings: Any) -> _Changes:
+        return _Changes(self.real.watch(**settings))
+
+
+class _Changes(_Shim):
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        for found in self.real:
+            return found
+        raise StopAsyncIteration
+
+
 class _Acquisition:
     def __init__(self, acquire: Callable[[], _Lease]) -> None:
         self._acquire = acquire
@@ -306,6 +366,12 @@ class _Acquisition:
 
 
 class _Lease(_Shim):
+    async def proclaim(self, value: object) -> None:
+        self.real.proclaim(value)
+
+    async def resign(self) -> bool:
+        return cast(bool, self.real.resign())
+
     @property
     def lost(self) -> _Lost:
         return _Lost(self.real.lost)

@@ -1,0 +1,42 @@
+"""Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
+
+A user's cell lies under `cell:NAME` and an election's under `election:NAME`. Completion records lie under the very
+name that they are about, so that a cluster keeps both on one node; a name that begins like one of the others is put
+aside, under `record:NAME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from locksmith import names
+
+_CELL: Final = "cell:"
+_ELECTION: Final = "election:"
+_RECORD: Final = "record:"
+_SHORTENED: Final = "~sha256:"
+
+
+def of_cell(name: str) -> str:
+    """Where a user's cell lies. Raises InvalidName."""
+    return _under(_CELL, name)
+
+
+def of_election(name: str) -> str:
+    """Where an election keeps what its leader announced. Raises InvalidName."""
+    return _under(_ELECTION, name)
+
+
+def of_record(name: str) -> str:
+    """Where the completion record of a name lies. Raises InvalidName."""
+    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD)) else name
+
+
+def _under(kind: str, name: str) -> str:
+    names.encode(name)
+    raw = name.encode("utf-8", "surrogatepass")
+    # What merely looks shortened is shortened too, or somebody could choose a short name to meet a long one.
+    if len(kind) + len(raw) > names.MAX_BYTES or name.startswith(_SHORTENED):
+        return f"{kind}{_SHORTENED}{hashlib.sha256(raw).hexdigest()}"
+    return kind + name
