@@ -21,6 +21,7 @@ from locksmith_bench.contenders import ours
 from locksmith_bench.contenders.base import Lineup
 
 MODULES: Final = {
+    "postgresql": "postgresql",
     "redis": "redis",
     "rediss": "redis",
     "sqlite": "sqlite",
