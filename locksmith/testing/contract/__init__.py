@@ -24,6 +24,7 @@ _MODULES = (
     "listing",
     "outage",
     "procs",
+    "recipes",
     "removal",
     "waits",
 )
@@ -40,6 +41,7 @@ from locksmith.testing.contract.line import LineCases  # noqa: E402
 from locksmith.testing.contract.listing import ListingCases  # noqa: E402
 from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa: E402
 from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
+from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases  # noqa: E402
 from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
 from locksmith.testing.contract.waits import WaitCases  # noqa: E402
 
@@ -54,6 +56,8 @@ CASE_CLASSES: tuple[type[Cases], ...] = (
     CrowdCases,
     ProcessCases,
     InterruptCases,
+    ElectionCases,
+    CellRecipeCases,
 )
 """The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
@@ -69,6 +73,8 @@ class StoreContract(
     CrowdCases,
     ProcessCases,
     InterruptCases,
+    ElectionCases,
+    CellRecipeCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
 

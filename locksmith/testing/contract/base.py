@@ -14,6 +14,7 @@ import pytest
 
 from locksmith import aio, names
 from locksmith.errors import GuaranteeMissing
+from locksmith.recipes.election import NEEDS
 from locksmith.store import Claim, Gone, Grant, Guarantee, Store, Ticket
 from locksmith.testing.contract.faces import FACES, Face
 from locksmith.testing.processes import Worker
@@ -26,11 +27,14 @@ EARLY: Final = 0.01
 _owners = itertools.count(1)
 
 
-def case(*, needs: Guarantee = Guarantee.NONE, shared: bool = False) -> Callable[[Body[C]], Callable[[C, Face], None]]:
+def case(
+    *, needs: Guarantee = Guarantee.NONE, shared: bool = False, permits: bool = False
+) -> Callable[[Body[C]], Callable[[C, Face], None]]:
     """Make a test of a coroutine method: it runs in both runtimes, on what `needs` says the store declares.
 
     Where the store does not declare it, the test asserts that it is refused, instead of being skipped. `shared` is for
-    cases about several processes: of a store that declares `one_process` they assert that it is just that.
+    cases about several processes: of a store that declares `one_process` they assert that it is just that. `permits` is
+    for those with more than one permit: a store that declares `exclusive_only` refuses them.
     """
 
     def decorate(body: Body[C]) -> Callable[[C, Face], None]:
@@ -41,6 +45,8 @@ def case(*, needs: Guarantee = Guarantee.NONE, shared: bool = False) -> Callable
                 face.run(self.refused(face, missing))
             elif shared and self.one_process(face):
                 face.run(self.lives_in_one_process(face))
+            elif permits and face.store(self.target(), "unused").exclusive_only:
+                face.run(self.has_locks_alone(face))
             else:
                 face.run(body(self, face))
 
@@ -107,6 +113,17 @@ class Cases:
             assert isinstance(await face.call(lambda: worker.ask("acquire", name="n", wait=0)), int)
         assert await lease.release() is True
 
+    async def has_locks_alone(self, face: Face) -> None:
+        """A store of exclusive locks refuses everything else, when it is asked for and when it is claimed."""
+        client = self.connect(face)
+        with pytest.raises(GuaranteeMissing):
+            client.semaphore("n", limit=2)
+        with pytest.raises(GuaranteeMissing):
+            client.rwlock("n")
+        with pytest.raises(GuaranteeMissing):
+            await self.store(face).acquire(self.claim(limit=2), queue=False)
+        assert not (await client.inspect("n")).holders
+
     async def refused(self, face: Face, missing: Guarantee) -> None:
         """A store that lacks a guarantee says so when it is asked for by name."""
         with pytest.raises(GuaranteeMissing):
@@ -114,6 +131,12 @@ class Cases:
         if Guarantee.LOCK_DELAY in missing:
             with pytest.raises(GuaranteeMissing):
                 self.connect(face).lock("x", lock_delay=1.0)
+        if missing & NEEDS:
+            with pytest.raises(GuaranteeMissing):
+                self.connect(face).election("x")
+        if Guarantee.CELLS in missing:
+            with pytest.raises(GuaranteeMissing):
+                self.connect(face).cell("x")
         if Guarantee.CLOCK in missing:
             assert await self.store(face).now() is None
 
