@@ -22,6 +22,8 @@ from locksmith_bench.contenders.base import Lineup
 
 MODULES: Final = {
     "postgresql": "postgresql",
+    "consul": "consul",
+    "consuls": "consul",
     "redis": "redis",
     "rediss": "redis",
     "sqlite": "sqlite",
