@@ -66,6 +66,7 @@ class Term:
         self._phase = _Phase.NEW
         self._moving = threading.Lock()
         self._told = False
+        self._said_farewell = False
         self._settled = engine.runtime.event()
         self._candidate = engine.runtime.context()
         self._expect: int | None = None
@@ -132,16 +133,17 @@ class Term:
         self.hold.check()
 
     async def _farewell(self) -> bool:
-        was = self._end()
-        if was is _Phase.ENDED:
-            return False
+        was = None
         try:
+            if (was := self._end()) is _Phase.ENDED:
+                return self._said_farewell
             if was is _Phase.LEADING:
                 await self._tell_lost()
             await self._withdraw()
+            self._said_farewell = True
         except BaseException:
             # Interrupted: whatever on_lost was doing has ended, so the engine may go on to give this back.
-            if self.engine.keeper.drop(self.hold):
+            if was is not _Phase.ENDED and self.engine.keeper.drop(self.hold):
                 self.engine._let_go(self.hold)
             raise
         return True

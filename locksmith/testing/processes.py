@@ -172,6 +172,13 @@ def add_one(counter: Path, token: int) -> None:
     counter.write_text(str(before + 1), "utf-8")
 
 
+def note(path: str, what: str, token: int, asked: float | None = None) -> None:
+    """Add a line to a file: what, the token, our process id, when that was asked, and the time after the answer."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with Path(path).open("a", encoding="utf-8") as notes:
+        notes.write(f"{what} {token} {os.getpid()} {now if asked is None else asked:.6f} {now:.6f}\n")
+
+
 class _End(Exception):
     """The worker leaves its loop and ends as a program does."""
 
@@ -240,6 +247,21 @@ class _Serving:
     async def wait_beside(self, name: str) -> None:
         """Wait for a name on a thread or task beside, and go on."""
         self.face.start(self.acquire(name))
+
+    async def stand(self, name: str, ttl: float, path: str) -> None:
+        """Stand for election beside, for ever, and note in a file what this process is told and believes, and when."""
+        election = self.client.election(name, ttl=ttl)
+        election.on_elected(lambda lease: note(path, "elected", lease.token))
+        election.on_lost(lambda lease: note(path, "lost", lease.token))
+
+        async def lead(lease: Any) -> None:
+            while True:
+                asked = time.clock_gettime(time.CLOCK_BOOTTIME)
+                lease.check()
+                note(path, "believes", lease.token, asked)
+                await self.face.sleep(0.005)
+
+        self.face.start(election.run(lead, value=os.getpid()))
 
     def _in_child(self, name: str, how: str, writer: int) -> None:
         try:
