@@ -74,7 +74,9 @@ def _by_scheme(scheme: str) -> type[Store]:
 
 
 def _by_client(client: object) -> type[Store]:
-    for cls in type(client).__mro__:
+    # Several clients are for stores that stand on several servers.
+    one = client[0] if isinstance(client, list | tuple) and client else client
+    for cls in type(one).__mro__:
         for entry in _entries(CLIENTS).select(name=cls.__module__.partition(".")[0]):
             return _load(entry)
     known = ", ".join(sorted({entry.name for entry in _entries(CLIENTS)}))

@@ -14,6 +14,7 @@ from locksmith.errors import ConfigurationError
 from locksmith.runtime import Runtime
 from locksmith.store import Claim, Grant, Ticket, Unknown, Word
 from locksmith_redis import several, url
+from locksmith_redis.claims import CHUNK, beat
 from locksmith_redis.cluster_cells import ClusterCells
 from locksmith_redis.cluster_people import ClusterPeople
 from locksmith_redis.errors import translate
@@ -21,7 +22,8 @@ from locksmith_redis.link import Answer
 from locksmith_redis.nodes import Node, Nodes, Place, Shard, slot_of
 from locksmith_redis.scripts import Keys
 from locksmith_redis.server import Server, shown
-from locksmith_redis.store import CHUNK, NOWHERE, RedisStore, unavailable
+from locksmith_redis.store import NOWHERE, RedisStore, unavailable
+from locksmith_redis.waiters import Waiters
 
 PORT: Final = 6379
 EXAMPLE: Final = "redis+cluster://host1:6379,host2:6379"
@@ -112,7 +114,7 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
         # A channel may be published to by scripts on the node of its slot; the name's own slot is there for sure.
-        hub = self._make_hub(Shard(self._nodes, slot, self.runtime), self._keys, self._recheck, key)
+        hub = self._make_hub(Shard(self._nodes, slot, self.runtime), Waiters(self._keys, key), self._recheck)
         self._every_hub.append(hub)
         self._hubs[node] = slot, hub
         return hub
@@ -175,13 +177,13 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         return batches
 
     def _payloads(self, node: Node, chunks: list[list[Grant | Ticket]]) -> list[bytes]:
-        return [self._chunk(chunk, source=not (at or node.knows_scripts)) for at, chunk in enumerate(chunks)]
+        return [beat(self._keys, chunk, source=not (at or node.knows_scripts)) for at, chunk in enumerate(chunks)]
 
     async def _once_more(self, items: list[Grant | Ticket]) -> Answer | Exception:
         """A part of a beat that was sent away, or whose script was not known: by itself, wherever it belongs."""
         slot = slot_of(b"{%b}" % items[0].claim.key.encode("ascii"))
         try:
-            return await self._nodes.ask(slot, self._chunk(items, source=True))
+            return await self._nodes.ask(slot, beat(self._keys, items, source=True))
         except (driver.RedisError, OSError) as error:
             return error
 

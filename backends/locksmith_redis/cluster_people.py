@@ -14,7 +14,7 @@ from locksmith_redis.diagnose import ALL_SERVERS, diagnose
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.nodes import SLOTS, Node, slot_of
-from locksmith_redis.people import People, named
+from locksmith_redis.people import People, key_of, named
 from locksmith_redis.scripts import LIVE, request
 
 _OLDEST = 7
@@ -46,7 +46,7 @@ class ClusterPeople(ClusterAsking, People):
         payloads: list[bytes] = []
         keys: list[list[str]] = []
         for some in slots.values():
-            keys.append([self._key_of(state) for state in some])
+            keys.append([key_of(self._keys, state) for state in some])
             places = [place for key in keys[-1] for place in self._keys.each(key)]
             words = request(b"%d" % len(places), *places).partition(b"\r\n")[2]
             payloads.append(LIVE.head(len(places) + 1, source=not payloads) + words)

@@ -22,7 +22,6 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.store import Inbox, Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.resp import MORE
-from locksmith_redis.scripts import Keys
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire import CHUNK, Wire
@@ -34,10 +33,10 @@ _LEAST: Final = 0.05
 class Hub:
     """Pushes to the threads of one client."""
 
-    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck, tag: bytes = b"") -> None:
+    def __init__(self, server: Endpoint, waiters: Waiters, recheck: Recheck) -> None:
         self._server = server
         self._recheck = recheck
-        self.waiters = Waiters(keys, tag)
+        self.waiters = waiters
         self._fresh()
 
     def _fresh(self) -> None:

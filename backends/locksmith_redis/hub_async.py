@@ -12,7 +12,6 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.store import Ticket
 from locksmith_redis.link import keep_for_ever
 from locksmith_redis.link_async import abandon
-from locksmith_redis.scripts import Keys
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import PAUSES, Recheck, Waiters
 from locksmith_redis.wire_async import cancellations, heed_cancellations
@@ -21,10 +20,10 @@ from locksmith_redis.wire_async import cancellations, heed_cancellations
 class AsyncHub:
     """Pushes to the tasks of one client. Connection and task belong to the loop that opened them."""
 
-    def __init__(self, server: Endpoint, keys: Keys, recheck: Recheck, tag: bytes = b"") -> None:
+    def __init__(self, server: Endpoint, waiters: Waiters, recheck: Recheck) -> None:
         self._server = server
         self._recheck = recheck
-        self.waiters = Waiters(keys, tag)
+        self.waiters = waiters
         self._fresh()
 
     def _fresh(self) -> None:

@@ -100,7 +100,7 @@ class Link:
         try:
             wire = self._open(_left(until))
         except (driver.RedisError, OSError) as error:
-            return [error] * len(payloads)
+            return [unsent(error)] * len(payloads)
         self._ask_all_on(wire, payloads, until, answers)
         return answers
 
@@ -113,18 +113,18 @@ class Link:
         """Send requests whose replies `finish` reads; or why they could not be sent. Takes an idle connection unless
         `anew`; `until` as `time.monotonic` counts.
         """
-        wire = None
         try:
             wire = self._take(anew) or self._open(_left(until) / 2)
+        except (driver.RedisError, OSError) as error:
+            return unsent(error)
+        try:
             wire.limit(_left(until))
             wire.send(b"".join(payloads))
         except (driver.RedisError, OSError) as error:
-            if wire is not None:
-                wire.close()
+            wire.close()
             return error
         except BaseException:
-            if wire is not None:
-                wire.close()
+            wire.close()
             raise
         return wire
 
@@ -201,6 +201,17 @@ class Link:
         self._idle = []
 
 
+def unsent(error: Exception) -> Exception:
+    """An error that came before anything was sent: nothing was done, nor will be."""
+    vars(error)["unsent"] = True
+    return error
+
+
+def was_sent(error: object) -> bool:
+    """Whether a request that ended with this error may have been acted upon."""
+    return not getattr(error, "unsent", False)
+
+
 def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[list[Answer | Exception]]:
     """Send to each of several servers, then read from each: one that is silent does not cost the others their time."""
     until = time.monotonic() + within
@@ -210,7 +221,7 @@ def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[li
         for at in broken:
             asks[at][0].drop_idle()
         for at, each in zip(broken, _ask_each([asks[at] for at in broken], until, anew=True), strict=True):
-            answers[at] = each
+            answers[at] = [answer if isinstance(answer, Exception) else (*answer[:2], True) for answer in each]
     return answers
 
 
@@ -220,9 +231,22 @@ def _ask_each(asks: Sequence[tuple[Link, list[bytes]]], until: float, *, anew: b
     for at in sorted(range(len(asks)), key=lambda at: not asks[at][0].ready):
         link, payloads = asks[at]
         sent[at] = link.now(), link.begin(payloads, until, anew=anew)
+    try:
+        return _read_each(asks, sent, until)
+    except BaseException:
+        # Also KeyboardInterrupt: replies that nobody has read must not be taken for those of the next requests.
+        for _, wire in sent.values():
+            if not isinstance(wire, Exception):
+                wire.close()
+        raise
+
+
+def _read_each(
+    asks: Sequence[tuple[Link, list[bytes]]], sent: dict[int, tuple[float, Wire | Exception]], until: float
+) -> list[list[Answer | Exception]]:
     answers: list[list[Answer | Exception]] = []
     for at, (link, payloads) in enumerate(asks):
-        since, wire = sent[at]
+        since, wire = sent.pop(at)
         if isinstance(wire, Exception):
             answers.append([wire] * len(payloads))
         else:

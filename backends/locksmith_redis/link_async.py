@@ -11,7 +11,7 @@ from typing import Any
 from redis import exceptions as driver
 
 from locksmith.errors import ClientClosed
-from locksmith_redis.link import KEPT, Answer, keep_for_ever
+from locksmith_redis.link import KEPT, Answer, keep_for_ever, unsent
 from locksmith_redis.server import Endpoint
 from locksmith_redis.wire_async import AsyncWire
 
@@ -75,7 +75,8 @@ class AsyncLink:
             self._move()
         until = self._now() + within
         answers: list[Answer | Exception] = []
-        if self._idle:
+        again = bool(self._idle)
+        if again:
             await self._ask_all_on(self._idle.pop(), payloads, until, answers)
             if answers and not isinstance(answers[0], driver.ConnectionError):
                 return answers
@@ -84,9 +85,9 @@ class AsyncLink:
         try:
             wire = await self._open(self._left(until))
         except (driver.RedisError, OSError) as error:
-            return [error] * len(payloads)
+            return [unsent(error)] * len(payloads)
         await self._ask_all_on(wire, payloads, until, answers)
-        return answers
+        return [each if isinstance(each, Exception) else (*each[:2], again) for each in answers]
 
     async def _ask_all_on(
         self, wire: AsyncWire, payloads: list[bytes], until: float, answers: list[Answer | Exception]

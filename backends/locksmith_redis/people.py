@@ -11,7 +11,7 @@ from locksmith.errors import StoreAuthError, StoreError
 from locksmith.store import Claim, Finding, Grant, HolderView, Inspection, Page, WaiterView
 from locksmith_redis.base import Asking
 from locksmith_redis.diagnose import Command, diagnose
-from locksmith_redis.scripts import EVICT, INSPECT, LIVE, word
+from locksmith_redis.scripts import EVICT, INSPECT, LIVE, Keys, word
 
 _SCANNED: Final = b"500"
 _ROUNDS: Final = 20
@@ -31,7 +31,7 @@ class People(Asking):
             name,
             limit or None,
             token,
-            [_holder(*holders[at : at + 6]) for at in range(0, len(holders), 6)],
+            [holder(*holders[at : at + 6]) for at in range(0, len(holders), 6)],
             [_waiter(*waiters[at : at + 4]) for at in range(0, len(waiters), 4)],
             closed / 1e6,
         )
@@ -44,17 +44,16 @@ class People(Asking):
         self, command: Command, prefix: str, after: str | None, node: Any = None
     ) -> tuple[list[str], str | None]:
         """Names of a page, asked with this command of a server, and the cursor of the next; `node`: for `_live`."""
-        literal = _LITERAL.match(prefix)
-        pattern = self._keys.lock(literal[0].encode() if literal else b"") + b"*"
+        wanted = pattern(self._keys, prefix)
         cursor = after.encode() if after else b"0"
         found: dict[str, None] = {}
         for _ in range(_ROUNDS):
-            cursor, keys = await command(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCANNED)
+            cursor, keys = await command(b"SCAN", cursor, b"MATCH", wanted, b"COUNT", _SCANNED)
             found |= dict.fromkeys(await self._live(keys, node))
             if cursor == b"0" or found:
                 break
-        wanted = [name for name in found if name.startswith(prefix)]
-        return wanted, None if cursor == b"0" else cursor.decode()
+        matching = [name for name in found if name.startswith(prefix)]
+        return matching, None if cursor == b"0" else cursor.decode()
 
     async def evict(self, name: str, token: int) -> bool:
         """See Store.evict. "Nobody has it" by a second request means that the first, unanswered one evicted them."""
@@ -85,18 +84,26 @@ class People(Asking):
             return Finding("error", f"taking and handing over a name failed: {error}", "see there")
         return Finding("ok", "a name can be taken, waited for and handed over")
 
-    def _key_of(self, state: bytes) -> str:
-        return state[len(self._keys.lock(b"")) : -1].decode("ascii", "replace")
-
     async def _live(self, states: list[bytes], node: Any = None) -> list[str]:
         """Which of these names are in use. All are keys of the same server, this `node` where there are several."""
-        keys = [self._key_of(state) for state in states]
+        keys = [key_of(self._keys, state) for state in states]
         live: list[str] = []
         for some in _batches(keys, 200):
             places = [place for key in some for place in self._keys.each(key)]
             reply = (await self._ask_words(LIVE, b"%d" % len(places), *places))[0]
             live += [named(key, stored) for key, stored in zip(some, reply, strict=True) if stored is not None]
         return live
+
+
+def pattern(keys: Keys, prefix: str) -> bytes:
+    """What SCAN looks for to find names that begin with `prefix`, and perhaps others."""
+    literal = _LITERAL.match(prefix)
+    return keys.lock(literal[0].encode() if literal else b"") + b"*"
+
+
+def key_of(keys: Keys, state: bytes) -> str:
+    """The name, as it is written in keys, whose state lies at this key."""
+    return state[len(keys.lock(b"")) : -1].decode("ascii", "replace")
 
 
 def _batches(keys: list[str], size: int) -> list[list[str]]:
@@ -109,7 +116,8 @@ def named(key: str, stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass") if decoded is None else decoded
 
 
-def _holder(owner: bytes, token: int, permits: int, since: int, ends: int, info: bytes) -> HolderView:
+def holder(owner: bytes, token: int, permits: int, since: int, ends: int, info: bytes) -> HolderView:
+    """A holder, from what inspect.lua says."""
     return HolderView(owner.decode(), token, permits, since / 1e6, ends / 1e6, _text(info))
 
 

@@ -21,6 +21,7 @@ from locksmith_redis.primary import Primary
 from locksmith_redis.scripts import ACQUIRE, Script, request
 from locksmith_redis.server import Server
 from locksmith_redis.store import RedisStore
+from locksmith_redis.url import database
 
 PORT: Final = 26379
 WAIT_TIMEOUT: Final = 1.0
@@ -58,7 +59,7 @@ class RedisSentinelStore(RedisStore):
         name, _, db = said.path.partition("/")
         if not name:
             raise ConfigurationError(f"the URL does not say which primary the sentinels watch: write {EXAMPLE}")
-        data = _with_db(said.server, said.options.get("db") or db or "0")
+        data = said.server.on(database(said.options.get("db") or db or "0"))
         primary = Primary([_sentinel(said, *host) for host in said.hosts], data, name, runtime)
         replicas, timeout = _waits(said.options, data.timeout)
         return cls(primary, runtime, namespace, wait_replicas=replicas, wait_timeout=timeout)
@@ -197,10 +198,6 @@ def _demoted(answer: Answer | Exception) -> bool:
     reply = answer[0]
     # A beat's refusals stand among its answers.
     return isinstance(reply, list) and any(isinstance(each, bytes) and each.startswith(b"READONLY") for each in reply)
-
-
-def _with_db(server: Server, db: str) -> Server:
-    return replace(server, settings={**server.settings, "db": url.database(db)})
 
 
 def _sentinel(said: several.Several, host: str, port: int) -> Server:

@@ -54,6 +54,10 @@ class Server:
         where = f"{scheme}://{shown([(host, port)])}/{self.settings.get('db') or 0}"
         return replace(self, settings={**self.settings, "host": host, "port": port}, address=where)
 
+    def on(self, db: int) -> Self:
+        """The same settings for another database."""
+        return replace(self, settings={**self.settings, "db": db})
+
     def connection(self) -> Any:
         """A connection of redis-py, not yet connected, that neither retries nor decodes."""
         settings = dict(self.settings)

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from locksmith import redact
 from locksmith.errors import ConfigurationError
 from locksmith_redis.server import Server
-from locksmith_redis.url import base, read_options
+from locksmith_redis.url import TIMEOUT, base, read_options
 
 _HIGHEST_PORT: Final = 65_535
 
@@ -28,7 +28,9 @@ class Several:
     tls: bool
 
 
-def read(url: str, *, asynchronous: bool, port: int, example: str, more: tuple[str, ...] = ()) -> Several:
+def read(
+    url: str, *, asynchronous: bool, port: int, example: str, more: tuple[str, ...] = (), timeout: float = TIMEOUT
+) -> Several:
     """Take such a URL apart. `more`: options that it may have besides those of one server. Raises ConfigurationError.
 
     `port` counts for hosts that name none.
@@ -41,7 +43,7 @@ def read(url: str, *, asynchronous: bool, port: int, example: str, more: tuple[s
     options = read_options(parts, more)
     tls = parts.scheme.startswith("rediss")
     user, mark, password = parts.netloc.rpartition("@")[0].partition(":")
-    server = base(user, password if mark else None, options, tls=tls, asynchronous=asynchronous)
+    server = base(user, password if mark else None, options, tls=tls, asynchronous=asynchronous, timeout=timeout)
     return Several(hosts, server, options, unquote(parts.path).strip("/"), tls)
 
 

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final, Self, cast
 
 from redis import exceptions as driver
 
 from locksmith import names
-from locksmith.errors import InvalidTTL, SettingsConflict, StoreError, StoreUnavailable
+from locksmith.errors import SettingsConflict, StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
-from locksmith.store import Claim, Gone, Grant, Guarantee, Held, Inbox, Lost, Ticket, Unknown, Waiting, Word
+from locksmith.store import Claim, Gone, Grant, Guarantee, Held, Inbox, Lost, Store, Ticket, Unknown, Waiting, Word
 from locksmith_redis import url as urls
 from locksmith_redis.cells import Cells
+from locksmith_redis.claims import CHUNK, beat, terms
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.people import People
-from locksmith_redis.scripts import ABANDON, ACQUIRE, BEAT, RELEASE, Keys, word
+from locksmith_redis.scripts import ABANDON, ACQUIRE, RELEASE, Keys, word
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import Waiters
 
-CHUNK: Final = 200
-"""Names per script of a beat: a script stops the server while it runs, and this many take a millisecond."""
 NOWHERE: Final = b"$0\r\n\r\n"
 """What stands for a channel in the request of who would not wait."""
 TOMBSTONE: Final = 60_000_000
 """Microseconds an abandoned owner is refused: longer than a stalled request lives."""
-DAY: Final = 86_400_000
-"""Milliseconds that a name's last token is remembered after its last use."""
-MAX_TTL: Final = 3_000_000_000.0
-"""Seconds; the scripts' numbers are exact for as long as that."""
 
 
 class RedisStore(Cells, People):
@@ -60,13 +53,13 @@ class RedisStore(Cells, People):
             from locksmith_redis.link_async import AsyncLink
 
             self._link: Any = AsyncLink(server, now)
-            self._hub: Any = AsyncHub(server, self._keys, self._recheck)
+            self._hub: Any = AsyncHub(server, Waiters(self._keys), self._recheck)
         else:
             from locksmith_redis.hub import Hub
             from locksmith_redis.link import Link
 
             self._link = Link(server, now)
-            self._hub = Hub(server, self._keys, self._recheck)
+            self._hub = Hub(server, Waiters(self._keys), self._recheck)
 
     @classmethod
     def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
@@ -121,8 +114,8 @@ class RedisStore(Cells, People):
 
     async def _acquire(self, claim: Claim, where: bytes) -> Grant | Ticket | None:
         hidden = claim.name if "~~" in claim.key else ""
-        terms = _terms(claim.ttl, claim.permits, claim.limit, claim.lock_delay, claim.info, hidden)
-        tail = b"%b$32\r\n%b\r\n%b%b" % (self._keys.counted(claim.key), claim.owner.encode(), terms, where)
+        said = terms(claim.ttl, claim.permits, claim.limit, claim.lock_delay, claim.info, hidden)
+        tail = b"%b$32\r\n%b\r\n%b%b" % (self._keys.counted(claim.key), claim.owner.encode(), said, where)
         reply, since, _ = await self._ask(ACQUIRE, tail)
         if reply.__class__ is int:
             return Grant(claim, reply, claim.ttl, since)
@@ -133,6 +126,8 @@ class RedisStore(Cells, People):
             raise SettingsConflict(
                 f"{claim.name!r} is in use with limit {value}, not {claim.limit}: agree on one, or wait"
             )
+        if number == -2:
+            return None
         head = value / 1e6 if value >= 0 else None
         return Ticket(claim, number, since, Inbox(self.runtime.event()), head)
 
@@ -152,28 +147,17 @@ class RedisStore(Cells, People):
             return []
         chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
         until = self.runtime.clock.now() + within
-        answers = await self._ask_all([self._chunk(chunk) for chunk in chunks], within)
+        answers = await self._ask_all([beat(self._keys, chunk) for chunk in chunks], within)
         again = [at for at, answer in enumerate(answers) if isinstance(answer, driver.NoScriptError)]
         if again:
             left = max(0.001, until - self.runtime.clock.now())
-            payloads = [self._chunk(chunks[at], source=True) for at in again]
+            payloads = [beat(self._keys, chunks[at], source=True) for at in again]
             for at, answer in zip(again, await self._ask_all(payloads, left), strict=True):
                 answers[at] = answer
         words: list[Word] = []
         for chunk, answer in zip(chunks, answers, strict=True):
             words.extend(self._words(chunk, answer))
         return words
-
-    def _chunk(self, items: Sequence[Grant | Ticket], *, source: bool = False) -> bytes:
-        grants = sum(isinstance(item, Grant) for item in items)
-        parts = [word(b"%d" % (4 * len(items)))]
-        parts += [self._keys.of_name(item.claim.key) for item in items]
-        parts.append(word(b"%d" % grants))
-        for item in items:
-            claim = item.claim
-            number, ttl = (item.token, claim.ttl) if isinstance(item, Grant) else (item.number, claim.waiter_ttl)
-            parts += [word(claim.owner.encode()), word(b"%d" % number), word(b"%d" % (ttl * 1e6))]
-        return BEAT.head(2 + 7 * len(items), source=source) + b"".join(parts)
 
     def _word(self, item: Grant | Ticket, kind: int, value: Any, since: float) -> Word:
         if kind == -1:
@@ -230,22 +214,6 @@ class RedisStore(Cells, People):
         self._hub.after_fork()
 
 
-@lru_cache(maxsize=1024)
-def _terms(ttl: float, permits: int, limit: int, lock_delay: float, info: str, name: str) -> bytes:
-    """The words of an acquire that do not change: ttl, and the terms of a claim as the scripts keep them.
-
-    Those begin with L or D, one permit of one without or with lock_delay, or S, anything else. A key that ends in a
-    hash does not say its `name`, which is kept for listings.
-    """
-    if ttl > MAX_TTL or lock_delay > MAX_TTL:
-        raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {max(ttl, lock_delay)}")
-    kind = b"S" if limit != 1 else b"D" if lock_delay else b"L"
-    raw = name.encode("utf-8", "surrogatepass")
-    terms = b"%b%d %d %d %d %b" % (kind, permits, limit, lock_delay * 1e6, len(raw), raw)
-    kept = math.ceil(ttl * 1000) + DAY
-    return word(b"%d" % (ttl * 1e6)) + word(b"%d" % kept) + word(terms + info.encode("utf-8", "surrogatepass"))
-
-
 def unavailable(error: Exception) -> StoreUnavailable:
     """A beat's answer about one grant or ticket: whatever went wrong, it could not be asked about."""
     told: StoreError = translate(error)
@@ -255,9 +223,13 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return told
 
 
-def _store_of(client: object) -> type[RedisStore] | None:
+def _store_of(client: object) -> type[Store] | None:
     """The store for a client that stands for more than one server."""
     # Not at the top: they are subclasses of this one.
+    if isinstance(client, list | tuple):
+        from locksmith_redis.quorum import RedisQuorumStore
+
+        return RedisQuorumStore
     if hasattr(client, "nodes_manager"):
         from locksmith_redis.cluster import RedisClusterStore
 

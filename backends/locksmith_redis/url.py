@@ -99,11 +99,17 @@ def from_url(url: str, *, asynchronous: bool) -> Server:
 
 
 def base(
-    username: str | None, password: str | None, options: Mapping[str, str], *, tls: bool, asynchronous: bool
+    username: str | None,
+    password: str | None,
+    options: Mapping[str, str],
+    *,
+    tls: bool,
+    asynchronous: bool,
+    timeout: float = TIMEOUT,
 ) -> Server:
     """What the options and credentials of a URL say of connections; nothing yet of where they lead."""
     settings: dict[str, Any] = dict(_KEEPALIVE)
-    timeout = seconds("timeout", options, TIMEOUT)
+    timeout = seconds("timeout", options, timeout)
     settings["socket_timeout"] = seconds("socket_timeout", options, timeout)
     settings["socket_connect_timeout"] = seconds("socket_connect_timeout", options, timeout)
     for name, place in (("username", username), ("password", password)):

@@ -40,6 +40,8 @@ class Permits:
         self.ttl = check_ttl(ttl, store.min_ttl)
         self.waiter_ttl = max(min(waiter_ttl, self.ttl), store.min_ttl)
         self.limit = check_count("limit", limit, most=ALL)
+        if self.limit != 1 and store.exclusive_only:
+            raise GuaranteeMissing(f"{store.address} has exclusive locks only: use another store for more permits")
         self.permits = permits
         self.lock_delay = check_seconds("lock_delay", lock_delay)
         self.strict_ttl = strict_ttl

@@ -1,7 +1,8 @@
 -- Take permits, or a place in line.
 -- KEYS: state more line held.  ARGV: owner, ttl, milliseconds until the key may go, rest (see terms), and for a place in
 -- line: waiter_ttl " " channel.
--- Reply: a token; nil: refused; {number, head_ends}: a place in line; {-1, limit}: in use with another limit.
+-- Reply: a token; nil: refused; {number, head_ends}: a place in line; {-1, limit}: in use with another limit;
+-- {-2, 0}: refused for good, because the owner has a tombstone.
 --
 -- First the case that matters: a free exclusive lock, one string read and one written, before any function is made.
 local state = redis.call('GET', KEYS[1])
@@ -53,7 +54,7 @@ settle(n)
 local place = redis.call('ZSCORE', n.line, owner)
 if place and string.byte(place) == 45 then -- "-": a tombstone
   save(n)
-  return false
+  return { -2, 0 }
 end
 local record = redis.call('HGET', n.more, 'h' .. owner)
 if record then

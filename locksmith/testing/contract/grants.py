@@ -241,7 +241,7 @@ class GrantCases(Cases):
         assert await store.release(held) is False
         await self.granted(store, self.claim())
 
-    @case()
+    @case(permits=True)
     async def test_another_limit_is_a_conflict_while_the_name_is_in_use(self, face: Face) -> None:
         """Two that disagree about the limit are told, and nothing of the second stays behind."""
         store = self.store(face)
@@ -257,7 +257,7 @@ class GrantCases(Cases):
         assert (await store.inspect("n")).limit == 2
         assert await store.release(again)
 
-    @case()
+    @case(permits=True)
     async def test_a_limit_is_free_again_when_its_holder_expired(self, face: Face) -> None:
         """Expired holders do not use a name."""
         store = self.store(face)
@@ -265,7 +265,7 @@ class GrantCases(Cases):
         await self.outlive(face, held)
         await self.granted(store, self.claim(limit=2))
 
-    @case()
+    @case(permits=True)
     async def test_permits_are_counted(self, face: Face) -> None:
         """A semaphore is n of N; what was given back can be taken again."""
         store = self.store(face)
@@ -279,7 +279,7 @@ class GrantCases(Cases):
         await self.granted(store, self.claim(permits=2, limit=4))
         assert await store.acquire(self.claim(permits=1, limit=4), queue=False) is None
 
-    @case()
+    @case(permits=True)
     async def test_each_permit_expires_with_its_own_holder(self, face: Face) -> None:
         """Complaint "ConcurrentRateLimiter": a crashed holder's permits return although others are busy."""
         store = self.store(face)
@@ -290,7 +290,7 @@ class GrantCases(Cases):
         await self.granted(store, self.claim(permits=2, limit=3))
         assert isinstance(await self.word(store, busy), Held)
 
-    @case()
+    @case(permits=True)
     async def test_readers_share_and_a_writer_excludes(self, face: Face) -> None:
         """A reader takes one permit of 2^20, a writer all of them."""
         many = 2**20
