@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from locksmith.testing.servers import (
     ConsulServer,
+    EtcdServer,
     MariaDBServer,
     PostgreSQLServer,
     RedisCluster,
@@ -140,6 +141,17 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
     """One PostgreSQL server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
     try:
         server = PostgreSQLServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd_server() -> Iterator[EtcdServer]:
+    """One etcd server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
+    try:
+        server = EtcdServer().start()
     except ServerMissing as missing:
         _skip_or_fail(missing)
     with server:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from locksmith.testing.servers.base import Server, ServerFailed
 from locksmith.testing.servers.certificates import Certificates, make_certificates
 from locksmith.testing.servers.consul import ConsulEnsemble, ConsulServer
+from locksmith.testing.servers.etcd import EtcdEnsemble, EtcdServer, EtcdUser
 from locksmith.testing.servers.mariadb import MariaDBServer
 from locksmith.testing.servers.postgresql import PgBouncer, PostgreSQLServer
 from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
@@ -31,6 +32,9 @@ __all__ = [
     "Certificates",
     "ConsulEnsemble",
     "ConsulServer",
+    "EtcdEnsemble",
+    "EtcdServer",
+    "EtcdUser",
     "MariaDBServer",
     "PgBouncer",
     "PostgreSQLServer",
