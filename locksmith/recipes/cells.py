@@ -111,7 +111,7 @@ class CellRecipe(Generic[T]):
         if not isinstance(guard, LeaseFace):
             raise ConfigurationError(f"guard is a lease, not {type(guard).__name__}")
         ours, theirs = self.engine.store, guard._engine.store
-        if (type(ours), ours.address, ours.namespace) != (type(theirs), theirs.address, theirs.namespace):
+        if (ours.address, ours.namespace) != (theirs.address, theirs.namespace):
             raise ConfigurationError(f"the lease of {guard.name!r} lies in another store or namespace than this cell")
         guard.check()
         return guard._hold.grant

@@ -124,6 +124,7 @@ def test_a_fault_at_every_call(scenario: Callable[[Bench], None], error: str) ->
     assert {"acquire", "get", "put", "delete", "release"} <= set(seen)
 
 
+@pytest.mark.native_threads
 def test_a_cancellation_at_every_await() -> None:
     """In asyncio: wherever it comes, right away or just as the answer does."""
 
