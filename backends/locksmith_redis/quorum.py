@@ -167,18 +167,18 @@ class RedisQuorumStore(QuorumPeople):
         owned = b"%016d%b" % (grant.token, claim.owner.encode())
         hint = word(self._hints.channel) + word(claim.key.encode("ascii"))
         tail = self._keys.counted(claim.key) + word(owned) + hint
-        voters = grant.state or self._votes.voters
-        answers = await self._votes.ask(QUORUM_RELEASE, tail, self._votes.timeout, voters)
-        for voter, answer in answers.items():
-            if isinstance(answer, Exception):
+        answers = await self._votes.ask(QUORUM_RELEASE, tail, self._votes.timeout)
+        holders = grant.state or self._votes.voters
+        silent = {voter: answer for voter, answer in answers.items() if isinstance(answer, Exception)}
+        for voter in silent:
+            if voter in holders:  # the others have nothing of it, or were told so before
                 self._votes.owe(voter, claim)
-        silent = [answer for answer in answers.values() if isinstance(answer, Exception)]
         # Known to a server, or sent twice: the first, unanswered request released it.
         known = sum(isinstance(answer, tuple) and (answer[0] == 1 or answer[2]) for answer in answers.values())
         if known >= self._votes.majority:
             return True
         if known + len(silent) >= self._votes.majority:
-            raise self._too_few(silent)
+            raise self._too_few(list(silent.values()))
         return False
 
     async def abandon(self, claim: Claim, *, tombstone: bool) -> None:

@@ -89,21 +89,25 @@ class Votes:
 
     async def ask_all(self, payloads: dict[Voter, list[bytes]], within: float) -> dict[Voter, list[Answer | Exception]]:
         """The same for several requests to each."""
-        wanted = self._trusted(payloads)
-        listed = [(voter.link, payloads[voter]) for voter in wanted]
-        replies = dict(zip(wanted, await self._runtime.settle(self._ask_each(listed, within)), strict=True))
-        answers: dict[Voter, list[Answer | Exception]] = {}
-        for voter, requests in payloads.items():
-            silent = unsent(driver.ConnectionError("it failed a moment ago"))
-            answers[voter] = replies.get(voter) or [silent] * len(requests)
-            if voter in replies:
-                voter.failed_at = self._now() if is_silence(answers[voter][-1]) else -LEFT_OUT
-        return answers
-
-    def _trusted(self, payloads: dict[Voter, list[bytes]]) -> list[Voter]:
         now = self._now()
         trusted = [voter for voter in payloads if now - voter.failed_at >= LEFT_OUT]
-        return trusted if len(trusted) >= self.majority else list(payloads)
+        answers = await self._ask(trusted, payloads, within)
+        heard = sum(not is_silence(each[-1]) for each in answers.values())
+        left_out = [voter for voter in payloads if voter not in answers]
+        if heard < self.majority and left_out:
+            return answers | await self._ask(left_out, payloads, within)
+        for voter in left_out:
+            answers[voter] = [unsent(driver.ConnectionError("it failed a moment ago"))] * len(payloads[voter])
+        return answers
+
+    async def _ask(
+        self, voters: list[Voter], payloads: dict[Voter, list[bytes]], within: float
+    ) -> dict[Voter, list[Answer | Exception]]:
+        asks = [(voter.link, payloads[voter]) for voter in voters]
+        answers: list[list[Answer | Exception]] = await self._runtime.settle(self._ask_each(asks, within))
+        for voter, theirs in zip(voters, answers, strict=True):
+            voter.failed_at = self._now() if is_silence(theirs[-1]) else -LEFT_OUT
+        return dict(zip(voters, answers, strict=True))
 
     # What is to be undone on servers that do not answer.
 

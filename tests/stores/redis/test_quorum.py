@@ -1,0 +1,467 @@
+"""A majority of servers: which of them may die or freeze, what is undone where, and what this store refuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+import locksmith
+from locksmith import aio
+from locksmith.errors import (
+    AcquireTimeout,
+    ConfigurationError,
+    GuaranteeMissing,
+    LeaseLost,
+    SettingsConflict,
+    StoreAuthError,
+    StoreUnavailable,
+)
+from locksmith.runtime import Blocking
+from locksmith.store import Grant, Guarantee, Held, Lost, Ticket, Unknown
+from locksmith.testing.contract.faces import FACES, Face
+from locksmith.testing.servers import RedisNodes
+from locksmith_redis import RedisQuorumStore, quorum
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+PATIENCE = 30.0
+
+
+@pytest.fixture(params=sorted(FACES))
+def face(request: pytest.FixtureRequest) -> Any:
+    return FACES[request.param]()
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[RedisNodes]:
+    with RedisNodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def nodes(whole: RedisNodes) -> Iterator[RedisNodes]:
+    """Three servers that tests may kill and pause."""
+    yield whole
+    for node in whole.nodes:
+        if not node.running:
+            node.start()
+        node.resume()
+
+
+def alone(face: Face, nodes: RedisNodes, number: int, namespace: str) -> Any:
+    """One of the servers, without the others."""
+    return face.store(nodes.nodes[number].url, namespace)
+
+
+async def nothing_is_left(face: Face, nodes: RedisNodes, namespace: str, name: str = "n") -> None:
+    for number in range(3):
+        store = alone(face, nodes, number, namespace)
+
+        async def empty(store: Any = store) -> bool:
+            found = await store.inspect(name)
+            return not found.holders and not found.waiters
+
+        await face.eventually(empty, within=PATIENCE, what=f"nothing is left on server {number}")
+
+
+def test_a_grant_has_one_token_everywhere(face: Face, nodes: RedisNodes, namespace: str, claim: Any) -> None:
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        last = 0
+        for dead in (0, 1, 2):
+            nodes.nodes[dead].kill()
+            grant = await store.acquire(claim(), queue=False)
+            assert isinstance(grant, Grant)
+            assert grant.token > last
+            last = grant.token
+            for number in {0, 1, 2} - {dead}:
+                found = await alone(face, nodes, number, namespace).inspect("n")
+                assert [view.token for view in found.holders] == [grant.token]
+            assert isinstance((await store.beat([grant], [], within=5.0))[0], Held)
+            again = await store.acquire(grant.claim, queue=False)
+            assert isinstance(again, Grant)
+            assert again.token == grant.token
+            nodes.nodes[dead].start()
+            assert await store.release(grant) is True
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+def test_a_server_that_answers_late_takes_on_the_token(
+    face: Face, nodes: RedisNodes, namespace: str, claim: Any
+) -> None:
+    """Repeating an acquire asks a server that was dead before; its greater token does not become the grant's."""
+
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        nodes.nodes[1].kill()
+        grant = await store.acquire(claim(), queue=False)
+        assert isinstance(grant, Grant)
+        nodes.nodes[1].start()
+        until = time.monotonic() + PATIENCE
+        while not (await alone(face, nodes, 1, namespace).inspect("n")).holders:
+            again = await store.acquire(grant.claim, queue=False)
+            assert isinstance(again, Grant)
+            assert again.token == grant.token
+            assert time.monotonic() < until
+        found = await alone(face, nodes, 1, namespace).inspect("n")
+        assert found.holders[0].token == grant.token
+        assert await store.release(grant) is True
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+def test_votes_that_are_no_majority_are_given_back(face: Face, nodes: RedisNodes, namespace: str, claim: Any) -> None:
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        rivals = [await alone(face, nodes, number, namespace).acquire(claim(), queue=False) for number in (0, 1)]
+        assert all(isinstance(rival, Grant) for rival in rivals)
+        assert await store.acquire(claim(), queue=False) is None
+        assert not (await alone(face, nodes, 2, namespace).inspect("n")).holders
+        assert not (await store.inspect("n")).limit  # two servers, two owners: nobody has a majority
+        assert await alone(face, nodes, 0, namespace).release(rivals[0]) is True
+        grant = await store.acquire(claim(), queue=False)
+        assert isinstance(grant, Grant)
+        assert await store.release(grant) is True
+
+    face.run(work())
+
+
+def test_two_dead_servers_of_three(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    """StoreUnavailable at once; and when they are back nothing is left of what was tried."""
+
+    async def work() -> None:
+        client = face.connect(nodes.url, namespace=namespace, ttl=30.0)
+        for node in nodes.nodes[1:]:
+            node.kill()
+        began = time.monotonic()
+        for wait in (0, 0, 5):
+            with pytest.raises(StoreUnavailable, match="fewer than 2 of 3"):
+                await client.lock("n").acquire(wait=wait)
+        assert time.monotonic() - began < PATIENCE / 2
+        for node in nodes.nodes[1:]:
+            node.start()
+        await nothing_is_left(face, nodes, namespace)
+
+        async def works() -> bool:
+            try:
+                return bool(await (await client.lock("n").acquire(wait=0)).release())
+            except StoreUnavailable:
+                return False
+
+        await face.eventually(works, within=PATIENCE, what="it works again")
+
+    face.run(work())
+
+
+def test_two_frozen_servers_of_three(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    """Their requests are stalled, not lost: they run when the servers go on, and are undone all the same."""
+
+    async def work() -> None:
+        client = face.connect(f"{nodes.url}?timeout=0.3", namespace=namespace, ttl=30.0)
+        async with client.lock("n").acquire():
+            pass  # connections are there
+        for node in nodes.nodes[1:]:
+            await face.call(node.pause)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await client.lock("n").acquire(wait=5)
+        assert time.monotonic() - began < PATIENCE / 2
+        for node in nodes.nodes[1:]:
+            await face.call(node.resume)
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+def test_a_late_success_is_undone(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    """One server is frozen while two grant: the lease is good, and what the third does later is taken back."""
+
+    async def work() -> None:
+        client = face.connect(f"{nodes.url}?timeout=0.3", namespace=namespace, ttl=60.0)
+        async with client.lock("n").acquire():
+            pass
+        await face.call(nodes.nodes[2].pause)
+        lease = await client.lock("n").acquire()
+        assert lease.held
+        await face.call(nodes.nodes[2].resume)
+        third = alone(face, nodes, 2, namespace)
+
+        async def taken_back() -> bool:
+            return not (await third.inspect("n")).holders
+
+        await face.eventually(taken_back, within=PATIENCE, what="taken back")
+        assert lease.held
+        assert await client.lock("n").try_acquire() is None
+        assert await lease.release() is True
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+def test_a_lease_outlives_one_server_and_not_two(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    async def work() -> None:
+        client = face.connect(nodes.url, namespace=namespace, ttl=2.0)
+        lease = await client.lock("n").acquire()
+        nodes.nodes[0].kill()
+        await face.sleep(3.0)
+        assert lease.held
+        nodes.nodes[1].kill()
+        assert await lease.lost.wait(PATIENCE) is True
+        for node in nodes.nodes[:2]:
+            node.start()
+        with pytest.raises(LeaseLost):
+            await lease.release()
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+def test_what_a_beat_says(face: Face, nodes: RedisNodes, namespace: str, claim: Any) -> None:
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        grant = await store.acquire(claim(), queue=False)
+        other = await store.acquire(claim("other"), queue=False)
+        assert isinstance(grant, Grant)
+        assert isinstance(other, Grant)
+        assert await alone(face, nodes, 0, namespace).evict("n", grant.token) is True
+        words = await store.beat([grant, other], [], within=5.0)
+        assert [type(word) for word in words] == [Held, Held]
+        assert await alone(face, nodes, 1, namespace).evict("n", grant.token) is True
+        words = await store.beat([grant, other], [], within=5.0)
+        assert [type(word) for word in words] == [Lost, Held]
+        for node in nodes.nodes[1:]:
+            node.kill()
+        (word,) = await store.beat([other], [], within=1.0)
+        assert isinstance(word, Unknown)
+
+    face.run(work())
+
+
+def test_a_hint_wakes_who_waits(face: Face, nodes: RedisNodes, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quorum, "_NAPS", (1000.0,))
+
+    async def work() -> None:
+        client, other = face.connect(nodes.url, namespace=namespace), face.connect(nodes.url, namespace=namespace)
+        for _ in range(3):
+            lease = await other.lock("n").acquire()
+            waiting = face.start(client.lock("n").acquire(wait=PATIENCE).__aenter__())
+            node = nodes.nodes[0]
+
+            async def subscribed(node: Any = node) -> bool:
+                return bool(str(node.command("CLIENT", "LIST", "TYPE", "pubsub")).strip())
+
+            await face.eventually(subscribed, what="subscribed")
+            await face.sleep(0.1)  # the first nap begins anew once subscribed
+            assert await lease.release() is True
+            got = await waiting.result(PATIENCE)
+            assert await got.release() is True
+
+    face.run(work())
+
+
+def test_who_waits_outlives_a_short_outage(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    async def work() -> None:
+        client = face.connect(nodes.url, namespace=namespace, waiter_ttl=PATIENCE, ttl=60.0)
+        lease = await client.lock("n").acquire()
+        waiting = face.start(client.lock("n").acquire(wait=60).__aenter__())
+        await face.sleep(0.3)
+        for node in nodes.nodes[1:]:
+            await face.call(node.restart)  # saves what it knows
+        await face.sleep(0.3)
+        assert not waiting.done()
+        assert await lease.release() is True
+        assert await (await waiting.result(PATIENCE)).release() is True
+
+    face.run(work())
+
+
+def test_who_waits_is_told_of_a_long_one(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    async def work() -> None:
+        client = face.connect(nodes.url, namespace=namespace, waiter_ttl=1.0)
+        await client.lock("n").acquire()
+        waiting = face.start(client.lock("n").acquire(wait=100).__aenter__())
+        await face.sleep(0.3)
+        for node in nodes.nodes[1:]:
+            await face.call(node.kill)
+        with pytest.raises(StoreUnavailable):
+            await waiting.result(PATIENCE)
+
+    face.run(work())
+
+
+def test_many_at_once(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    """Split votes and all: one at a time, and everybody in the end."""
+
+    async def work() -> None:
+        clients = [face.connect(nodes.url, namespace=namespace) for _ in range(4)]
+        inside, turns = 0, 0
+
+        async def one(client: Any) -> None:
+            nonlocal inside, turns
+            for _ in range(10):
+                async with client.lock("n").acquire(wait=60) as lease:
+                    assert inside == 0
+                    inside += 1
+                    assert lease.held
+                    await face.sleep(0.001)
+                    turns += 1
+                    inside -= 1
+
+        jobs = [face.start(one(client)) for client in clients]
+        for job in jobs:
+            await job.result(100)
+        assert turns == 40
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
+# What it refuses.
+
+
+def test_what_it_does_not_promise(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    connect: Any = aio.connect if face.name == "asyncio" else locksmith.connect
+    assert RedisQuorumStore.guarantees is Guarantee.SHARED
+    for flag in Guarantee:
+        if flag is not Guarantee.SHARED:
+            with pytest.raises(GuaranteeMissing, match=str(flag.name)):
+                connect(nodes.url, require=flag)
+    client = connect(nodes.url, namespace=namespace, require="shared")
+    refused: list[Callable[[], object]] = [
+        lambda: client.semaphore("n", limit=2),
+        lambda: client.rwlock("n"),
+        lambda: client.lock("n", lock_delay=1.0),
+        lambda: client.election("n"),
+        lambda: client.cell("n"),
+    ]
+    for call in refused:
+        with pytest.raises(GuaranteeMissing, match=r"redis\+quorum://"):
+            call()
+    client.semaphore("n", limit=1)  # is a lock
+
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        for cell in (store.get("c"), store.put("c", b""), store.delete("c"), store.changed("c", 0, 0.0)):
+            with pytest.raises(GuaranteeMissing, match="no cells"):
+                await cell
+
+    face.run(work())
+
+
+def test_run_once_needs_cells(nodes: RedisNodes, namespace: str) -> None:
+    with locksmith.connect(nodes.url, namespace=namespace) as client:
+        calls: list[int] = []
+
+        @locksmith.run_once(client=client, key="job", once_per=60.0)
+        def job() -> None:
+            calls.append(1)
+
+        with pytest.raises(GuaranteeMissing):
+            job()
+        assert calls == []
+
+
+def test_the_same_name_as_a_semaphore_elsewhere(face: Face, nodes: RedisNodes, namespace: str, claim: Any) -> None:
+    async def work() -> None:
+        for number in (0, 1):
+            await alone(face, nodes, number, namespace).acquire(claim(limit=3), queue=False)
+        with pytest.raises(SettingsConflict):
+            await face.store(nodes.url, namespace).acquire(claim(), queue=False)
+
+    face.run(work())
+
+
+# Addresses, clients, the doctor.
+
+
+def test_the_drivers_own_clients(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    family: Any = redis.asyncio if face.name == "asyncio" else redis
+
+    async def work() -> None:
+        clients = [family.Redis(host=node.host, port=node.port) for node in nodes.nodes]
+        for several in (clients, tuple(clients)):
+            ours = face.connect(several, namespace=namespace)
+            assert ours.address.startswith("redis+quorum://")
+            async with ours.lock("n").acquire():
+                with pytest.raises(AcquireTimeout):
+                    await face.connect(nodes.url, namespace=namespace).lock("n").acquire(wait=0)
+            await ours.close()
+        for bad in (clients[:2], [*clients[:2], object()], []):
+            with pytest.raises(ConfigurationError):
+                face.connect(bad)
+        for client in clients:
+            pong = client.ping()
+            assert (await pong if face.name == "asyncio" else pong) is True
+            closed = client.aclose() if face.name == "asyncio" else client.close()
+            if face.name == "asyncio":
+                await closed
+
+    face.run(work())
+
+
+@pytest.mark.parametrize("hosts", ["a,b", "a", "a,b,b", "a,b,c:x", ""])
+def test_bad_urls(hosts: str) -> None:
+    with pytest.raises(ConfigurationError):
+        RedisQuorumStore.from_url(f"redis+quorum://{hosts}", runtime=Blocking(), namespace="n")
+
+
+def test_addresses_show_no_secrets() -> None:
+    url = "rediss+quorum://bob:secret@a,b:1,[::1]/2?timeout=0.2"
+    store = RedisQuorumStore.from_url(url, runtime=Blocking(), namespace="n")
+    assert store.address == "rediss+quorum://a:6379,b:1,[::1]:6379/2"
+    assert store._votes.timeout == pytest.approx(0.2)
+
+
+def test_wrong_password(face: Face, namespace: str) -> None:
+    async def work() -> None:
+        with RedisNodes(password="secret") as nodes:
+            client = face.connect(nodes.url.replace("secret", "wrong"), namespace=namespace)
+            with pytest.raises((StoreAuthError, StoreUnavailable), match=r"WRONGPASS|invalid username-password"):
+                await client.lock("n").acquire(wait=0)
+            async with face.connect(nodes.url, namespace=namespace).lock("n").acquire(wait=0):
+                pass
+
+    face.run(work())
+
+
+def test_the_doctor(face: Face, nodes: RedisNodes, namespace: str) -> None:
+    async def said(url: str) -> str:
+        findings = await face.connect(url, namespace=namespace).diagnose()
+        return "\n".join(f"{finding.level}: {finding.what}" for finding in findings)
+
+    async def work() -> None:
+        text = await said(nodes.url)
+        assert "ok: 3 of 3 servers answer" in text
+        assert text.count("an independent primary") == 3
+        assert text.count("a restart forgets grants") == 3
+        twice = f"redis+quorum://{nodes.url.partition('//')[2]},localhost:{nodes.nodes[0].port}"
+        assert "error: two addresses lead to one server" in await said(twice)
+        nodes.nodes[1].kill()
+        assert "warning: 2 of 3 servers answer" in await said(nodes.url)
+
+    face.run(work())
+
+
+def test_a_ticket_is_a_place_in_no_line(face: Face, nodes: RedisNodes, namespace: str, claim: Any) -> None:
+    async def work() -> None:
+        store = face.store(nodes.url, namespace)
+        grant = await store.acquire(claim(), queue=False)
+        assert isinstance(grant, Grant)
+        ticket = await store.acquire(claim(), queue=True)
+        assert isinstance(ticket, Ticket)
+        assert (await store.inspect("n")).waiters == []
+        await store.wait(ticket, 0.2)
+        assert ticket.inbox.peek() is None
+        assert await store.release(grant) is True
+        await store.wait(ticket, PATIENCE)
+        assert isinstance(ticket.inbox.peek(), Grant)
+
+    face.run(work())
