@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from locksmith.errors import ConfigurationError, LocksmithError
-from locksmith.testing.servers import unpacked
+from locksmith.testing.servers import apt, unpacked
 
-INSTALL_SECONDS: Final = 600
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 
 
@@ -142,16 +140,7 @@ def _is_root() -> bool:
 
 
 def _apt_install(packages: list[str]) -> None:
-    # Two of these may run at once, or a daily job may: wait for the package manager's lock rather than fail.
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
-    # A fresh machine has no package lists at all. Where one of many lists cannot be refreshed, the rest may do.
-    subprocess.run([*apt, "update"], env=_quiet(), check=False, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
-    command = [*apt, "install", "--yes", "--no-install-recommends", *packages]
-    done = subprocess.run(command, env=_quiet(), check=False, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise ServerMissing(f"`{' '.join(command)}` failed with status {done.returncode}: its output says why")
-
-
-def _quiet() -> dict[str, str]:
-    # RUNLEVEL and SYSTEMD_OFFLINE keep the package from starting a system-wide server that nobody asked for.
-    return os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "SYSTEMD_OFFLINE": "1"}
+    try:
+        apt.install(packages)
+    except apt.Failed as failed:
+        raise ServerMissing(str(failed)) from failed
