@@ -302,11 +302,8 @@ def test_a_campaign_outlives_a_short_outage(bench: Bench) -> None:
             raise StoreUnavailable("for a moment")
 
     bench.store.before = fault
-    campaign = threading.Thread(target=lambda: setattr(bench, "lease", bench.election.campaign(value=7)))
-    campaign.start()
-    while campaign.is_alive():
-        bench.clock.advance(0.05)
-    assert bench.lease is not None
+    with bench.ticking():
+        assert bench.election.campaign(value=7).held
     leader = bench.rival.leader()
     assert leader is not None
     assert (leader.value, len(tries)) == (7, 3)
