@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.dialects import mysql as dialects
 
@@ -32,20 +32,26 @@ class Desk:
         self._ready = False
 
     async def ask(
-        self, text: str, values: tuple[object, ...] = (), *, within: float | None = None, repeat: bool = True
+        self,
+        text: str,
+        values: tuple[object, ...] = (),
+        *,
+        within: float | None = None,
+        repeat: bool = True,
+        by: Any = None,
     ) -> Answer:
         """See Link.ask. Where tables or procedures are missing they are created first."""
         if not self._ready:
             await self._prepare()
         try:
-            return await self.link.ask(text, values, within=within, repeat=repeat)
+            return await self.link.ask(text, values, within=within, repeat=repeat, by=by)
         except StoreProtocolError as error:
             if code_of(error.__cause__ or error) not in NO_TABLE:
                 raise
         # Dropped by somebody, or made by an older locksmith that had other procedures.
         self._ready = False
         await self._prepare(missing=True)
-        return await self.link.ask(text, values, within=within, repeat=repeat)
+        return await self.link.ask(text, values, within=within, repeat=repeat, by=by)
 
     async def _prepare(self, *, missing: bool = False) -> None:
         found = await self._version()
@@ -71,7 +77,7 @@ class Desk:
                 if code in FORBIDDEN:
                     raise StoreAuthError(
                         f"this user may not create the tables and procedures {self.prefix}_* in "
-                        f"{self.link.server.address}: run `locksmith init` as somebody who has the rights CREATE, INDEX "
+                        f"{self.link.server.address}: run `locksmith init` as somebody with the rights CREATE, INDEX "
                         "and CREATE ROUTINE (`locksmith init --sql` prints the statements)"
                     ) from error
                 raise

@@ -82,7 +82,7 @@ def code_of(error: BaseException) -> int:
 def answered(error: BaseException) -> bool:
     """Whether the server itself refused the request; the connection goes on."""
     code = code_of(error)
-    return 1000 <= code < 2000 and code not in HUNG_UP or 3000 <= code and code not in HUNG_UP
+    return (1000 <= code < 2000 and code not in HUNG_UP) or (code >= 3000 and code not in HUNG_UP)
 
 
 def undone(error: BaseException) -> bool:

@@ -30,11 +30,14 @@ _OLDEST: Final = {"MariaDB": (10, 5), "MySQL": (8, 0, 19)}
 
 
 class Answer(NamedTuple):
-    """A reply; the clock, read before the request that was answered was sent; whether another one went before it."""
+    """A reply; the clock, read before the request that was answered was sent; whether another one went before it; and
+    the connection that it came by.
+    """
 
     reply: Reply
     since: float
     again: bool
+    wire: Any
 
 
 class Link:
@@ -67,28 +70,35 @@ class Link:
         self._turns: deque[Event] = deque()
 
     async def ask(
-        self, text: str, values: tuple[object, ...] = (), *, within: float | None = None, repeat: bool = True
+        self,
+        text: str,
+        values: tuple[object, ...] = (),
+        *,
+        within: float | None = None,
+        repeat: bool = True,
+        by: Any = None,
     ) -> Answer:
         """Send one statement. Raises StoreError.
 
         A connection that had been idle may have died unnoticed: then the request is sent again, once, on a new one,
         unless it was perhaps carried out and may not be `repeat`ed. A timeout is not such a death. Deadlocks are tried
-        again as long as there is time. `within` is for beats, which never wait for a connection.
+        again as long as there is time. `within` is for beats, which never wait for a connection; `by` is the connection
+        to be used if it is idle.
         """
         until = self._now() + (self.server.timeout if within is None else within)
         if within is None:
             await self._enter(until)
         try:
-            return await self._ask(text, values, until, repeat=repeat)
+            return await self._ask(text, values, until, repeat=repeat, by=by)
         finally:
             if within is None:
                 self._leave()
 
-    async def _ask(self, text: str, values: tuple[object, ...], until: float, *, repeat: bool) -> Answer:
+    async def _ask(self, text: str, values: tuple[object, ...], until: float, *, repeat: bool, by: Any) -> Answer:
         again = False
         pause = _FIRST_PAUSE
         while True:
-            wire = self._take()
+            wire = self._take(by)
             known = wire is not None
             if wire is None:
                 wire = await self.open(until)
@@ -115,7 +125,7 @@ class Link:
                 self.abort(wire)
                 raise
             await self._keep(wire)
-            return Answer(reply, since, again)
+            return Answer(reply, since, again, wire)
 
     async def open(self, until: float) -> Any:
         """A new connection, set up. Raises StoreError."""
@@ -149,9 +159,9 @@ class Link:
     async def _set_up(self, wire: Any, until: float) -> None:
         """What every session of ours needs; none of it is left to the server's or the user's defaults."""
         limit = max(1, int(self.server.timeout))
+        mode = "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1"
         for text in (
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
-            f"innodb_lock_wait_timeout = {limit}, autocommit = 1",
+            f"SET SESSION {mode}, innodb_lock_wait_timeout = {limit}",
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         ):
             await self.runtime.settle(wire.ask(text, (), self._left(until)))
@@ -164,7 +174,9 @@ class Link:
 
     _version: str | None = None
 
-    def _take(self) -> Any | None:
+    def _take(self, wanted: Any = None) -> Any | None:
+        if wanted is not None and self._pick(wanted):
+            return wanted
         while True:
             try:
                 wire = self._idle.pop()
@@ -174,7 +186,34 @@ class Link:
                 return wire
             self.abort(wire)
 
+    def _pick(self, wire: Any) -> bool:
+        """Take this very connection, if it is idle and lives."""
+        try:
+            self._idle.remove(wire)
+        except ValueError:
+            return False
+        if not wire.ready():
+            self.abort(wire)
+            return False
+        return True
+
+    async def owe(self, wire: Any, text: str, value: str) -> None:
+        """Have something said on this very connection: now if it is idle, else when it comes back."""
+        wire.owed.append((text, value))
+        if self._pick(wire):
+            await self._keep(wire)
+
     async def _keep(self, wire: Any) -> None:
+        while wire.owed:
+            text, value = wire.owed.pop()
+            try:
+                await self.runtime.settle(wire.ask(text, (value,), self.server.timeout))
+            except wire.errors:
+                self.abort(wire)
+                return
+            except BaseException:
+                self.abort(wire)
+                raise
         if self.closed or len(self._idle) > MOST:
             await self.end(wire)
         else:

@@ -31,7 +31,6 @@ _TYPES: Final = {
     "WORD": "VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin",
     "INFO": "TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     "LIST": "LONGTEXT CHARACTER SET ascii COLLATE ascii_bin",
-    "NOW": NOW,
     "TOMBSTONE": str(TOMBSTONE),
     "MEMORY": str(MEMORY),
     "SWEEP_EVERY": str(SWEEP_EVERY),
@@ -50,7 +49,7 @@ _STEP: Final = """
 CREATE PROCEDURE {step}(
   IN p_verb CHAR(1) CHARACTER SET ascii, IN p_key {KEY}, IN p_name VARBINARY(1024), IN p_owner {WORD},
   IN p_client {WORD}, IN p_number BIGINT, IN p_permits BIGINT, IN p_limit BIGINT, IN p_ttl BIGINT,
-  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT,
+  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT, IN p_bell INT,
   OUT r_code INT, OUT r_number BIGINT, OUT r_micros BIGINT)
 MODIFIES SQL DATA SQL SECURITY INVOKER
 step: BEGIN
@@ -79,6 +78,13 @@ step: BEGIN
     END IF;
   UNTIL v_token IS NOT NULL END REPEAT;
   SET v_now = {NOW};
+
+  -- Ring before the work is done: whoever wakes up waits for the row, which is free when we have committed.
+  IF p_bell AND p_verb IN ('R', 'X') THEN
+    {QUIETLY}
+    DO RELEASE_LOCK(CONCAT('locksmith:', p_owner));
+    END;
+  END IF;
 
   -- A waiter that is late but was not passed over yet keeps its place: it is heard before anything is expired.
   IF p_verb = 'W' AND v_busy > 0 THEN
@@ -303,24 +309,40 @@ _BEGIN: Final = """
     ROLLBACK;
     RESIGNAL;
   END;
+"""
+_START: Final = """
   SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   START TRANSACTION;
 """
+# Where locks of GET_LOCK are not to be had (Galera), or not just now, nobody is woken by them, and that is all.
+_QUIETLY: Final = "BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;"
 
-# One verb about one name, committed.
+# One verb about one name, committed. p_bell: the owner's bell is hung up before its place in line can be seen, and rung
+# by its release. A bell is a lock of GET_LOCK, which belongs to the session; see `wait` below.
 _ONE: Final = """
 CREATE PROCEDURE {one}(
   IN p_verb CHAR(1) CHARACTER SET ascii, IN p_key {KEY}, IN p_name VARBINARY(1024), IN p_owner {WORD},
   IN p_client {WORD}, IN p_number BIGINT, IN p_permits BIGINT, IN p_limit BIGINT, IN p_ttl BIGINT,
-  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT)
+  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT, IN p_bell INT)
 MODIFIES SQL DATA SQL SECURITY INVOKER
 BEGIN
   DECLARE r_code INT;
   DECLARE r_number, r_micros BIGINT;
   {BEGIN}
+  IF p_bell AND p_verb = 'A' THEN
+    {QUIETLY}
+    DO GET_LOCK(CONCAT('locksmith:', p_owner), 0);
+    END;
+  END IF;
+  {START}
   CALL {step}(p_verb, p_key, p_name, p_owner, p_client, p_number, p_permits, p_limit, p_ttl, p_waiter_ttl, p_delay,
-    p_info, p_flag, r_code, r_number, r_micros);
+    p_info, p_flag, p_bell, r_code, r_number, r_micros);
   COMMIT;
+  IF p_bell AND p_verb = 'A' AND r_code <> 2 THEN
+    {QUIETLY}
+    DO RELEASE_LOCK(CONCAT('locksmith:', p_owner));
+    END;
+  END IF;
   SELECT r_code, r_number, r_micros;
 END
 """
@@ -337,6 +359,7 @@ BEGIN
   DECLARE v_ttl, r_number, r_micros BIGINT;
   DECLARE r_code INT;
   {BEGIN}
+  {START}
   SET v_to = LOCATE(';', p_items);
   WHILE v_to > 0 DO
     SET v_item = SUBSTRING(p_items, v_from, v_to - v_from);
@@ -344,7 +367,7 @@ BEGIN
     CALL {step}(LEFT(v_item, 1), SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 2), ' ', -1), NULL,
       SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 3), ' ', -1), p_client,
       SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 4), ' ', -1), 0, 0, v_ttl, v_ttl, 0, '',
-      SUBSTRING_INDEX(v_item, ' ', -1), r_code, r_number, r_micros);
+      SUBSTRING_INDEX(v_item, ' ', -1), 0, r_code, r_number, r_micros);
     SET v_answers = CONCAT(v_answers, r_code, ' ', r_number, ' ', r_micros, ';');
     SET v_from = v_to + 1;
     SET v_to = LOCATE(';', p_items, v_from);
@@ -354,25 +377,53 @@ BEGIN
 END
 """
 
-# Waiting for news of this client's tickets: looked for here, where a look costs no round trip. The pauses are a tenth
-# of the time since something happened, within bounds. Returns at the first news that is not among the known owners.
+# Waiting for news of this client's tickets: looked for here, where a look costs no round trip. It returns at the first
+# news that is not among the known owners. Between two looks it waits for the bell of whoever stands before p_number (in
+# line, or holding the name): that bell is a lock which its session lets go of as soon as its release has locked the row
+# of the name, and which is free too where that session is gone. So a release wakes one waiter, the next one, which then
+# waits for the row: until the release is committed, though not until it is on the disk (nor is the lock of the row kept
+# for so long; a crash in between also forgets whatever the waiter wrote). A bell that was
+# rung once, or that nobody has hung up, is not waited for again: then a look follows after a tenth of the time in which
+# nothing happened, within bounds. MySQL counts the patience of GET_LOCK in whole seconds, which SLEEP makes good.
 _WAIT: Final = """
 CREATE PROCEDURE {wait}(
-  IN p_client {WORD}, IN p_known {LIST}, IN p_idle BIGINT, IN p_least BIGINT, IN p_most BIGINT, IN p_bound BIGINT)
+  IN p_client {WORD}, IN p_known {LIST}, IN p_key {KEY}, IN p_owner {WORD}, IN p_number BIGINT, IN p_alone INT,
+  IN p_idle BIGINT, IN p_least BIGINT, IN p_most BIGINT, IN p_bound BIGINT)
 READS SQL DATA SQL SECURITY INVOKER
 BEGIN
   DECLARE v_began BIGINT DEFAULT {NOW};
-  DECLARE v_passed, v_found BIGINT DEFAULT 0;
+  DECLARE v_passed, v_found, v_pause BIGINT DEFAULT 0;
+  DECLARE v_bell, v_rung {WORD};
+  DECLARE v_got INT;
+  DECLARE CONTINUE HANDLER FOR NOT FOUND BEGIN END;
   look: LOOP
     SELECT COUNT(*) INTO v_found FROM {news} WHERE client = p_client AND NOT FIND_IN_SET(owner, p_known);
-    IF v_found > 0 OR v_passed >= p_bound THEN
+    IF v_found > 0 OR v_passed < 0 OR v_passed >= p_bound THEN
       LEAVE look;
     END IF;
-    DO SLEEP(LEAST(GREATEST((p_idle + v_passed) DIV 10, p_least), p_most, p_bound - v_passed) / 1000000);
+    SET v_pause = LEAST(GREATEST((p_idle + v_passed) DIV 10, p_least), p_most, p_bound - v_passed), v_bell = NULL,
+      v_got = NULL;
+    SELECT COALESCE(
+        (SELECT owner FROM {line} WHERE `key` = p_key AND number < p_number ORDER BY number DESC LIMIT 1),
+        (SELECT owner FROM {lease} WHERE `key` = p_key)
+      ) INTO v_bell;
+    -- Where it is our own, we hold the name since a moment ago, and the next look says so.
+    IF v_bell IS NOT NULL AND v_bell <> p_owner AND NOT (v_bell <=> v_rung) THEN
+      {QUIETLY}
+      SET v_got = GET_LOCK(CONCAT('locksmith:', v_bell), IF(p_alone, p_bound - v_passed, v_pause) / 1000000);
+      END;
+      IF v_got = 1 THEN
+        DO RELEASE_LOCK(CONCAT('locksmith:', v_bell));
+        SET v_rung = v_bell;
+        {QUIETLY}
+        SELECT COUNT(*) INTO v_found FROM {lease} WHERE `key` = p_key LOCK IN SHARE MODE;
+        END;
+      END IF;
+    END IF;
+    IF v_got IS NULL OR (v_got = 0 AND {NOW} - v_began - v_passed < v_pause DIV 2) THEN
+      DO SLEEP(v_pause / 1000000);
+    END IF;
     SET v_passed = {NOW} - v_began;
-    IF v_passed < 0 THEN
-      LEAVE look;
-    END IF;
   END LOOP;
   SELECT owner, number, token FROM {news} WHERE client = p_client;
 END
@@ -389,8 +440,9 @@ write_: BEGIN
   DECLARE v_now, v_version, v_number, v_micros BIGINT;
   DECLARE v_code, v_live INT DEFAULT 0;
   {BEGIN}
+  {START}
   IF g_key IS NOT NULL THEN
-    CALL {step}('G', g_key, NULL, g_owner, '', g_token, 0, 0, 0, 0, 0, '', 0, v_code, v_number, v_micros);
+    CALL {step}('G', g_key, NULL, g_owner, '', g_token, 0, 0, 0, 0, 0, '', 0, 0, v_code, v_number, v_micros);
     IF v_code = 0 THEN
       COMMIT;
       SELECT 3, NULL;
@@ -435,6 +487,7 @@ BEGIN
     WHERE `key` > v_from AND `key` <= v_upto AND seen < v_now - {MEMORY} ORDER BY `key`;
   DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_done = 1;
   {BEGIN}
+  {START}
   SET v_now = {NOW};
   SELECT sweep_key, sweep_at INTO v_from, v_at FROM {meta} WHERE id = 1 FOR UPDATE;
   IF ABS(v_now - v_at) < {SWEEP_EVERY} THEN
@@ -451,13 +504,13 @@ BEGIN
       IF v_done THEN
         LEAVE names;
       END IF;
-      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      START TRANSACTION;
+      {START}
       SELECT seen INTO v_seen FROM {lease} WHERE `key` = v_key FOR UPDATE;
       IF v_seen < v_now - {MEMORY} THEN
         -- Whoever died holding it is expired by the rules.
-        CALL {step}('S', v_key, NULL, '', '', 0, 0, 0, 0, 0, 0, '', 0, v_code, v_number, v_micros);
-        DELETE FROM {lease} WHERE `key` = v_key AND owner IS NULL AND used = 0 AND busy = 0 AND tombs = 0 AND closed = 0;
+        CALL {step}('S', v_key, NULL, '', '', 0, 0, 0, 0, 0, 0, '', 0, 0, v_code, v_number, v_micros);
+        DELETE FROM {lease}
+          WHERE `key` = v_key AND owner IS NULL AND used = 0 AND busy = 0 AND tombs = 0 AND closed = 0;
       END IF;
       COMMIT;
       SET v_done = 0;
@@ -481,6 +534,6 @@ def names(prefix: str) -> Mapping[str, str]:
 
 def ddl(prefix: str, tables: Mapping[str, str]) -> list[str]:
     """The statements that create the procedures."""
-    begin = {"BEGIN": _BEGIN.strip()}
-    known = {**_TYPES, **tables, **names(prefix), **begin}
+    parts = {"BEGIN": _BEGIN.strip(), "START": _START.strip(), "QUIETLY": _QUIETLY}
+    known = {**_TYPES, "NOW": NOW, **tables, **names(prefix), **parts}
     return [text.format_map(known).strip() for text in _ALL.values()]

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from locksmith_sql.mysql import procedures
-from locksmith_sql.mysql.procedures import NOW
 
 # Take a free name with limit 1: the driver's "last insert id" is the token, or 0 where anything at all needs thought: a
 # holder (also an expired one), a line, a tombstone, a lock_delay. RETURNING would say it too, but not on MySQL.
@@ -76,7 +75,7 @@ class Statements:
     """The statements of one namespace."""
 
     def __init__(self, prefix: str, tables: Mapping[str, str], version: int) -> None:
-        known = {**tables, "NOW": NOW, "FREE": _FREE, "version": str(version)}
+        known = {**tables, "NOW": procedures.NOW, "FREE": _FREE, "version": str(version)}
 
         def text(template: str) -> str:
             return template.format_map(known).strip()
@@ -93,9 +92,9 @@ class Statements:
         self.names = text(_NAMES)
         self.version = text(_VERSION)
         self.set_version = text(_SET_VERSION)
-        self.now = f"SELECT {NOW}"
-        self.one = call("one", "%s", "%s", "UNHEX(%s)", *["%s"] * 10)
+        self.now = f"SELECT {procedures.NOW}"
+        self.one = call("one", "%s", "%s", "UNHEX(%s)", *["%s"] * 11)
         self.many = call("many", "%s", "%s")
-        self.wait = call("wait", *["%s"] * 6)
+        self.wait = call("wait", *["%s"] * 10)
         self.write = call("write", "%s", "UNHEX(%s)", "UNHEX(%s)", *["%s"] * 5)
         self.sweep = call("sweep")

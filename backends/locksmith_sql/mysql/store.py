@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar, Final, Self
 
 from locksmith import names
@@ -14,12 +15,13 @@ from locksmith_sql.mysql.cells import Cells, original
 from locksmith_sql.mysql.desk import Desk
 from locksmith_sql.mysql.link import Answer, Link
 from locksmith_sql.mysql.people import People
-from locksmith_sql.mysql.waiters import Hub
+from locksmith_sql.mysql.waiters import Bells, Hub
 
 # Names in one transaction of a beat: the time for which others wait for one of them stays below some milliseconds.
 _BATCH: Final = 100
 # How often a client offers to sweep; all of them together do it every ten seconds at most.
 _SWEEP_EVERY: Final = 30.0
+_CROWDED: Final = 1000
 _LONGEST: Final = 1 << 61
 
 
@@ -43,9 +45,12 @@ class MySQLStore(Cells, People):
         self._link = Link(server, runtime)
         self._desk = Desk(self._link, namespace)
         self._hub = Hub(self._desk, runtime)
+        self._bells = Bells(self._link)
         self._swept_at = runtime.clock.now()
         # Owners whose news are still on the server: confirmed by a statement that does not touch them.
         self._told: set[str] = set()
+        # Names with a line when we saw them last: asking for a place in it at once saves a request.
+        self._crowded: set[str] = set()
 
     @classmethod
     def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
@@ -76,13 +81,14 @@ class MySQLStore(Cells, People):
         """See Store.acquire."""
         ttl, delay = _micros(claim.ttl), _micros(claim.lock_delay)
         name, info = original(claim.key, claim.name), plain(claim.info)
-        if claim.limit == 1:
+        if claim.limit == 1 and not (queue and claim.key in self._crowded):
             answer = await self._desk.ask(self._desk.sql.take, (claim.key, name, claim.owner, ttl, ttl, delay, info))
             if answer.reply.last:
                 return Grant(claim, answer.reply.last, claim.ttl, answer.since)
-        answer = await self._one("A", claim, ttl=ttl, name=name, info=info, flag=queue)
+        answer = await self._one("A", claim, ttl=ttl, name=name, info=info, flag=queue, bell=queue)
         code, number, micros = answer.reply.rows[0]
         if code == 1:
+            self._crowded.discard(claim.key)
             return Grant(claim, number, claim.ttl, answer.since)
         if code == 3:
             raise SettingsConflict(
@@ -90,6 +96,10 @@ class MySQLStore(Cells, People):
             )
         if code == 0:
             return None
+        self._bells.hang(claim.owner, answer.wire)
+        if len(self._crowded) > _CROWDED:
+            self._crowded.clear()
+        self._crowded.add(claim.key)
         inbox = Inbox(self.runtime.event())
         return self._hub.expect(Ticket(claim, number, answer.since, inbox, micros / 1e6 if micros >= 0 else None))
 
@@ -134,7 +144,7 @@ class MySQLStore(Cells, People):
         ttl = _micros(claim.ttl)
         values = (ttl, ttl, claim.key, claim.owner, grant.token)
         answer = await self._desk.ask(self._desk.sql.renew, values, within=within)
-        if answer.reply.count != 1:
+        if answer.reply.found != 1:
             return None
         if not grant.confirmed:
             self._told.add(claim.owner)
@@ -150,25 +160,26 @@ class MySQLStore(Cells, People):
         """See Store.release. "Not known" by a second request means that the first, unanswered one released it."""
         claim = grant.claim
         told = not grant.confirmed or claim.owner in self._told
+        bell = self._bells.where(claim.owner) is not None
         again = False
-        if claim.limit == 1 and not told:
+        if claim.limit == 1 and not told and not bell:
             answer = await self._desk.ask(self._desk.sql.give, (claim.key, claim.owner, grant.token))
-            if answer.reply.count == 1:
+            if answer.reply.found == 1:
                 return True
             again = answer.again
-        answer = await self._one("R", claim, number=grant.token, flag=told)
+        answer = await self._one("R", claim, number=grant.token, flag=told, bell=bell)
         self._told.discard(claim.owner)
         return bool(answer.reply.rows[0][0]) or again or answer.again
 
     async def abandon(self, claim: Claim, *, tombstone: bool) -> None:
         """See Store.abandon."""
         self._hub.forget(claim.owner)
-        await self._one("X", claim, name=original(claim.key, claim.name), flag=tombstone)
+        await self._one("X", claim, name=original(claim.key, claim.name), flag=tombstone, bell=True)
         self._told.discard(claim.owner)
 
     async def evict(self, name: str, token: int) -> bool:
         """See Store.evict."""
-        values = ("E", names.encode(name), None, "", "", token, 0, 0, 0, 0, 0, "", 0)
+        values = ("E", names.encode(name), None, "", "", token, 0, 0, 0, 0, 0, "", 0, 0)
         answer = await self._desk.ask(self._desk.sql.one, values)
         return bool(answer.reply.rows[0][0]) or answer.again
 
@@ -182,22 +193,26 @@ class MySQLStore(Cells, People):
         name: str | None = None,
         info: str = "",
         flag: bool = False,
+        bell: bool = False,
     ) -> Answer:
         values = (
             verb, claim.key, name, claim.owner, self._link.client, number, claim.permits, claim.limit, ttl,
-            _micros(claim.waiter_ttl), _micros(claim.lock_delay), info, int(flag),
+            _micros(claim.waiter_ttl), _micros(claim.lock_delay), info, int(flag), int(bell),
         )  # fmt: skip
-        return await self._desk.ask(self._desk.sql.one, values)
+        by = self._bells.where(claim.owner)
+        answer = await self._desk.ask(self._desk.sql.one, values, by=by)
+        if by is not None and verb != "A":
+            await self._bells.rung(claim.owner, answer.wire)
+        return answer
 
     async def _sweep(self) -> None:
         now = self.runtime.clock.now()
         if now - self._swept_at < _SWEEP_EVERY:
             return
         self._swept_at = now
-        try:
+        # The beat's answer stands; whatever is wrong with the store the next request says.
+        with suppress(StoreError):
             await self._desk.ask(self._desk.sql.sweep)
-        except StoreError:
-            pass  # the beat's answer stands; whatever is wrong with the store the next request says
 
     # Life.
 
@@ -210,6 +225,7 @@ class MySQLStore(Cells, People):
         """See Store.after_fork."""
         self._link.fresh()
         self._hub.fresh()
+        self._bells.fresh()
 
 
 def plain(info: str) -> str:

@@ -1,10 +1,13 @@
 """How waiters learn of their grants: one connection per client, on which the *server* looks for all of them.
 
-The procedure `wait` (procedures.py) returns as soon as a grant for one of this client's tickets is committed. Looking is
-a lookup of one row range by the server itself, without a round trip, and so cheap that it may be done every few hundred
-microseconds while things move; after that the pauses grow to a tenth of the time in which nothing happened. The first
+The procedure `wait` (procedures.py) returns as soon as a grant for one of this client's tickets is committed. The first
 waiter keeps such a request under way for all waiters of the client, the others sleep; whoever leaves sees to it that
 another one goes on. In asyncio no thread is involved.
+
+What wakes the server is the *bell* of whoever stands before the first waiter: a lock of GET_LOCK, held by the session
+that put that claim in line, and released by the same session's release (`Bells`). Where there is no bell, or where the
+other waiters of this client wait for something else, the server looks again after a pause that grows with the time in
+which nothing happened.
 
 It is advice only: what is lost here is found by the beat.
 """
@@ -19,12 +22,13 @@ from locksmith.runtime import Runtime
 from locksmith.store import Grant, Ticket
 from locksmith_sql.mysql.desk import Desk
 from locksmith_sql.mysql.errors import answered, translate
+from locksmith_sql.mysql.link import Link
 
-LEAST: Final = 300
+LEAST: Final = 500
 """Microseconds between two looks at least."""
 MOST: Final = 25_000
 """And at most."""
-BOUND: Final = 100_000
+BOUND: Final = 200_000
 """Microseconds after which a request returns without news, so that its thread can look at the world again."""
 # What an idle wait costs when the server cannot be asked; the beats say what is wrong with it.
 _TRUST: Final = 1.0
@@ -37,6 +41,32 @@ class News(NamedTuple):
     owner: str
     number: int
     token: int
+
+
+class Bells:
+    """On which connection the bell of each of our owners hangs."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.fresh()
+
+    def fresh(self) -> None:
+        """None are ours: this is a new process."""
+        self._hung: dict[str, Any] = {}
+
+    def hang(self, owner: str, wire: Any) -> None:
+        """The session of this connection holds the owner's bell."""
+        self._hung[owner] = wire
+
+    def where(self, owner: str) -> Any | None:
+        """The connection that can ring it, or None."""
+        return self._hung.get(owner)
+
+    async def rung(self, owner: str, wire: Any) -> None:
+        """It was rung, if by the connection on which it hangs. Else that one was busy: it does so when it can."""
+        held = self._hung.pop(owner, None)
+        if held is not None and held is not wire:
+            await self._link.owe(held, "DO RELEASE_LOCK(%s)", f"locksmith:{owner}")
 
 
 class Hub:
@@ -98,7 +128,7 @@ class Hub:
                 if not self._leads(ticket):
                     # Followers look after the leader now and then, in case it died of something that ran no cleanup.
                     await ticket.inbox.wait(min(left, _TRUST))
-                elif not await self._look(left) and ticket.inbox.peek() is None:
+                elif not await self._look(ticket, left) and ticket.inbox.peek() is None:
                     await ticket.inbox.wait(min(left, _TROUBLE))
         finally:
             self._leave(ticket)
@@ -120,13 +150,15 @@ class Hub:
         if heir is not None:
             heir.inbox.wake()
 
-    async def _look(self, left: float) -> bool:
+    async def _look(self, first: Ticket, left: float) -> bool:
         """Ask the server for news, for at most so many seconds. False where it could not be asked."""
         bound = min(BOUND, max(0, int(left * 1e6)))
         idle = max(0, int((self._now() - self._moved_at) * 1e6))
         known = ",".join(list(self._news))
         try:
-            rows = await self._ask((self._desk.link.client, known, idle, LEAST, MOST, bound))
+            alone = len(self._tickets) <= 1
+            where = (first.claim.key, first.claim.owner, first.number, alone)
+            rows = await self._ask((self._desk.link.client, known, *where, idle, LEAST, MOST, bound))
         except StoreError:
             return False
         with self._mutex:

@@ -10,7 +10,7 @@ class Reply(NamedTuple):
     """What came back: the rows of the first result, how many rows a change found, and the last insert id."""
 
     rows: tuple[tuple[Any, ...], ...]
-    count: int
+    found: int
     last: int
 
 
@@ -25,10 +25,11 @@ class Wire:
     def __init__(self, raw: Any) -> None:
         self.raw = raw
         self.errors = errors_of(raw)
+        self.owed: list[tuple[str, str]] = []
         self._cursor = raw.cursor()
         self._limit = 0.0
         # PyMySQL opens its socket and keeps it; other drivers may not show theirs.
-        sock = getattr(raw, "_sock", None)
+        sock: Any = getattr(raw, "_sock", None)
         self._poll = select.poll() if sock is not None and hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(sock.fileno(), select.POLLIN)

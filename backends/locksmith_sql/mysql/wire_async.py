@@ -19,6 +19,7 @@ class AsyncWire:
     def __init__(self, raw: Any) -> None:
         self.raw = raw
         self.errors = errors_of(raw)
+        self.owed: list[tuple[str, str]] = []
         self._kinds: tuple[type[Any], ...] = ()
         if type(raw).__module__ == "aiomysql.connection":
             connection, cursor = _quiet()
@@ -64,8 +65,8 @@ class AsyncWire:
 
 @cache
 def _quiet() -> tuple[type[Any], type[Any]]:
-    """aiomysql's connection and cursor without what they say unasked."""
-    import aiomysql
+    """Aiomysql's connection and cursor without what they say unasked."""
+    import aiomysql  # type: ignore[import-untyped]
 
     class Connection(aiomysql.Connection):  # type: ignore[misc]
         def __del__(self) -> None:
