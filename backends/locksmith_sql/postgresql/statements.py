@@ -26,7 +26,7 @@ NOT_PINNED: Final = "LK001"
 
 _FILES: Final = ("rules", "claims", "beat", "cells", "sweep")
 _FUNCTIONS: Final = (
-    "open", "save", "taken", "token_of", "hold", "unhold", "expire", "settle", "head_ends",
+    "open", "save", "token_of", "hold", "unhold", "expire", "settle", "head_ends",
     "acquire", "release", "abandon", "evict", "beat", "write", "sweep",
 )  # fmt: skip
 # The session's default may be another level, in which the line is read as it was before its row was waited for.
@@ -37,6 +37,8 @@ _DURABLE: Final = """IF current_setting('synchronous_commit') = 'off' THEN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;"""
 _RELAXED: Final = "PERFORM set_config('synchronous_commit', 'off', true);"
+# Permits in somebody's hands, of a row `l`.
+_TAKEN: Final = "(l.used + (l.owner IS NOT NULL)::integer)"
 CLOCK: str = f"(extract(epoch FROM clock_timestamp()) * {MICROS})::bigint"
 
 _INSPECT: Final = """
@@ -103,6 +105,7 @@ class Statements:
             "pinned": _PINNED,
             "durable": _DURABLE,
             "relaxed": _RELAXED,
+            "taken": _TAKEN,
             "now": CLOCK,
             "memory": str(MEMORY),
             "schema": str(SCHEMA_VERSION),

@@ -10,7 +10,9 @@ DECLARE
   _before bigint;
   _found bigint;
 BEGIN
-  IF _limit = 1 THEN
+  IF _limit = 1 AND NOT EXISTS (
+    SELECT FROM {lease} WHERE key = _key AND (busy > 0 OR (owner IS NOT NULL AND expires > _now))
+  ) THEN
     -- A free name is taken at once. No row comes back where anything at all needs thought: a holder, a line, a
     -- tombstone, a lock_delay; then its row is locked all the same.
     INSERT INTO {lease} AS c (key, name, token, lim, owner, expires, since, ttl, delay, info, seen)
@@ -26,7 +28,9 @@ BEGIN
       RETURN ARRAY[_found];
     END IF;
   END IF;
-  l := {open}(_key, _name);
+  {pinned}
+  SELECT * INTO l FROM {lease} WHERE key = _key FOR UPDATE;
+  IF NOT FOUND THEN l := {open}(_key, _name); END IF;
   _now := {now};
   _before := l.token;
   l := {settle}(l, _now);
@@ -61,7 +65,7 @@ BEGIN
     RETURN ARRAY[-1, l.lim];
   END IF;
   l.lim := _limit;
-  IF l.busy = 0 AND l.closed <= _now AND {taken}(l) + _permits <= _limit THEN
+  IF l.busy = 0 AND l.closed <= _now AND {taken} + _permits <= _limit THEN
     l := {hold}(l, _owner, _permits, _ttl, _delay, _info, _now);
     PERFORM {save}(l, _now);
     RETURN ARRAY[l.token];
@@ -75,7 +79,7 @@ BEGIN
   PERFORM {save}(l, _now);
   IF l.token = _before THEN {relaxed} END IF;
   IF _client IS NULL THEN RETURN NULL; END IF;
-  RETURN ARRAY[0, l.tickets, {head_ends}(l, l.tickets, _now)];
+  RETURN ARRAY[0, l.tickets, CASE WHEN l.busy = 1 THEN {head_ends}(l, l.tickets, _now) ELSE -1 END];
 END $$;
 
 -- Whether it was held. Losing a plain release in a crash costs a delay; a hand-over is a grant.
@@ -97,8 +101,11 @@ BEGIN
   IF NOT FOUND THEN RETURN false; END IF;
   _now := {now};
   _before := l.token;
-  l := {settle}(l, _now);
-  _known := coalesce({token_of}(l, _owner) = _token, false);
+  _known := coalesce(l.owner = _owner AND l.token = _token AND l.expires > _now, false);
+  IF NOT _known THEN
+    l := {settle}(l, _now);
+    _known := coalesce({token_of}(l, _owner) = _token, false);
+  END IF;
   IF _known THEN
     l := {unhold}(l, _owner);
     l := {settle}(l, _now);

@@ -3,12 +3,11 @@
 -- for the row and read the line would read the line as it was before the wait.) `l` is that row, changed in memory and
 -- written back once, by `save`.
 
--- Lock the row of a name, which is made where it is missing.
+-- The locked row of a name, which is made where it is missing.
 CREATE OR REPLACE FUNCTION {open}(_key text, _name bytea) RETURNS {lease} LANGUAGE plpgsql AS $$
 DECLARE
   l {lease};
 BEGIN
-  {pinned}
   LOOP
     SELECT * INTO l FROM {lease} WHERE key = _key FOR UPDATE;
     EXIT WHEN FOUND;
@@ -17,17 +16,14 @@ BEGIN
   RETURN l;
 END $$;
 
-CREATE OR REPLACE FUNCTION {save}(l {lease}, _now bigint) RETURNS void LANGUAGE sql AS $$
+-- Not in SQL, whose functions are planned anew by every transaction that calls them.
+CREATE OR REPLACE FUNCTION {save}(l {lease}, _now bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
   UPDATE {lease} SET token = l.token, lim = l.lim, owner = l.owner, expires = l.expires, since = l.since, ttl = l.ttl,
     delay = l.delay, info = l.info, used = l.used, busy = l.busy, tickets = l.tickets, tombs = l.tombs,
     closed = l.closed, seen = _now
-  WHERE key = l.key
-$$;
-
--- Permits in somebody's hands.
-CREATE OR REPLACE FUNCTION {taken}(l {lease}) RETURNS bigint LANGUAGE sql AS $$
-  SELECT CASE WHEN l.owner IS NULL THEN l.used ELSE 1 END
-$$;
+  WHERE key = l.key;
+END $$;
 
 -- The token that this owner holds the name with, or NULL.
 CREATE OR REPLACE FUNCTION {token_of}(l {lease}, _owner text) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -100,7 +96,7 @@ BEGIN
       l.busy := 0;
       EXIT;
     END IF;
-    EXIT WHEN head.expires > _now AND (l.closed > _now OR {taken}(l) + head.permits > l.lim);
+    EXIT WHEN head.expires > _now AND (l.closed > _now OR {taken} + head.permits > l.lim);
     DELETE FROM {line} WHERE key = l.key AND number = head.number;
     l.busy := l.busy - 1;
     IF head.expires > _now THEN
@@ -121,7 +117,7 @@ DECLARE
 BEGIN
   SELECT number, permits INTO head FROM {line} WHERE key = l.key ORDER BY number LIMIT 1;
   IF head.number IS DISTINCT FROM _number THEN RETURN -1; END IF;
-  IF {taken}(l) + head.permits > l.lim THEN
+  IF {taken} + head.permits > l.lim THEN
     IF l.owner IS NOT NULL THEN
       free := l.expires;
     ELSE
