@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from consul import base as driver
 from consul.exceptions import ConsulException
 
 from locksmith.errors import StoreProtocolError
-from locksmith.nodes import Node
 from locksmith.runtime import Runtime
 from locksmith.store import Store
 from locksmith_consul.errors import refused, translate
@@ -24,7 +23,8 @@ Entry: TypeAlias = dict[str, Any]
 """A key as Consul tells it: Key, Value in base64, CreateIndex, ModifyIndex, Session, Flags."""
 
 FAULTS: Final = (OSError, NotHttp, ConsulException)
-_INDEX: Final = "X-Consul-Index"
+_INDEX: Final = b"x-consul-index"
+_NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     done: list[Entry] | None
     """What its operations told, one after the other; None where it was rolled back."""
-    failed: dict[int, str]
+    failed: Mapping[int, str]
     """Which operations failed, and why."""
     since: float
     again: bool
@@ -72,6 +72,7 @@ class Asking(Store):
             self._link = Link(server, runtime.clock.now)
         self._driver = _Consul(self._link)
         self._query = f"?{server.query}" if server.query else ""
+        self._transacting = f"/v1/txn?consistent{f'&{server.query}' if server.query else ''}"
 
     async def _driving(self, call: Callable[[], Any]) -> Any:
         """What a call of py-consul's came to. Raises StoreError."""
@@ -95,7 +96,7 @@ class Asking(Store):
         except FAULTS as error:
             raise translate(error) from error
 
-    def _refuse_other(self, failed: dict[int, str], known: str) -> None:
+    def _refuse_other(self, failed: Mapping[int, str], known: str) -> None:
         """Raises StoreError unless a transaction failed for this reason, as far as we understand it."""
         for what in failed.values():
             if known not in what:
@@ -107,17 +108,19 @@ class Asking(Store):
         One that only reads is answered by a leader that has made sure it leads: a new one that has not caught up yet
         would say that a key is gone which it has not seen.
         """
-        query = f"{self._query}{'&' if self._query else '?'}consistent"
-        reply = await self._ask("PUT", f"/v1/txn{query}", json.dumps(ops).encode("ascii"), seconds)
-        if reply.code not in (OK, CONFLICT):
+        reply = await self._ask("PUT", self._transacting, f"[{','.join(ops)}]".encode("ascii"), seconds)
+        if reply.code == OK:
+            return Outcome(
+                [result["KV"] for result in parsed(reply)["Results"] or ()], _NOTHING, reply.since, reply.again
+            )
+        if reply.code != CONFLICT:
             raise refused(reply.code, reply.body)
         said = parsed(reply)
         failed = {error["OpIndex"]: str(error["What"]) for error in said.get("Errors") or ()}
         for what in failed.values():
             if "ermission denied" in what or "no cluster leader" in what.lower():
                 raise refused(reply.code, what)
-        done = None if reply.code == CONFLICT else [result["KV"] for result in said.get("Results") or ()]
-        return Outcome(done, failed, reply.since, reply.again)
+        return Outcome(None, failed, reply.since, reply.again)
 
     async def _tree(self, prefix: str) -> list[Entry]:
         """The keys that begin so. Raises StoreError."""
@@ -139,7 +142,7 @@ def parsed(reply: Reply) -> Any:
 
 def entries(reply: Reply) -> list[Entry]:
     """The keys of a listing; none of them is no mistake. Raises StoreError."""
-    if reply.code == NOT_FOUND and _INDEX in reply.headers:
+    if reply.code == NOT_FOUND and reply.header(_INDEX):
         return []
     if reply.code != OK:
         raise refused(reply.code, reply.body)
@@ -148,25 +151,5 @@ def entries(reply: Reply) -> list[Entry]:
 
 def index_of(reply: Reply) -> int:
     """The state of the server that a listing tells of: 0 where it does not say, and never less than 1 where it does."""
-    text = reply.headers.get(_INDEX, "")
+    text = reply.header(_INDEX)
     return max(1, int(text)) if text.isdigit() else 0
-
-
-def value_of(entry: Entry) -> bytes:
-    """What a key holds."""
-    return b64decode(entry["Value"] or "")
-
-
-def nodes_of(found: Sequence[Entry]) -> list[Node]:
-    """The claims of one name, in order.
-
-    A claim's key is written once, so the index at which it was made is also its ModifyIndex, its place in line and its
-    fencing token: it grows with everything that the servers agree on, whatever is deleted in between.
-    """
-    made = [Node.read(value_of(entry), order=entry["CreateIndex"], token=entry["CreateIndex"]) for entry in found]
-    return sorted(made)
-
-
-def session_of(found: Sequence[Entry], owner: str) -> str:
-    """The session that a claim lives by, "" where there is no such claim."""
-    return next((entry.get("Session") or "" for entry in found if entry["Key"].endswith(f"/{owner}")), "")

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, TypeAlias
 from locksmith import nodes
 from locksmith.nodes import Node
 from locksmith.store import Gone, Grant, Ticket
-from locksmith_consul.base import Entry, entries, index_of, nodes_of, session_of
+from locksmith_consul.base import Entry, entries, index_of
+from locksmith_consul.claims import nodes_of, session_of
 from locksmith_consul.http import OK, Reply
 from locksmith_consul.keys import Keys
 

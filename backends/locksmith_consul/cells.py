@@ -7,14 +7,16 @@ from typing import Final
 
 from locksmith.errors import CellConflict, CellTooLarge, LeaseLost, StoreUnavailable
 from locksmith.store import ABSENT, ANY, MAX_CELL_BYTES, Cell, Expect, Grant
-from locksmith_consul.base import Entry, Outcome, entries, index_of, value_of
+from locksmith_consul.base import Entry, Outcome, entries, index_of
 from locksmith_consul.board import LATER
+from locksmith_consul.claims import value_of
 from locksmith_consul.keys import Op, base64, op
 from locksmith_consul.sessions import Sessions
 
 LONGEST_WATCH: Final = 10.0
 """Seconds of one blocking query: after that we know that the agent lives."""
 _VALUE: Final = "v"
+_NO_VERSION: Final = 2**63
 _TREE, _GUARD = 0, 1
 
 
@@ -38,16 +40,16 @@ class Cells(Sessions):
         if len(value) > MAX_CELL_BYTES:
             raise CellTooLarge(f"a cell holds at most {MAX_CELL_BYTES} bytes, this value has {len(value)}")
         place = self._keys.cell(key) + _VALUE
-        written = {"Value": base64(value), "Flags": int.from_bytes(os.urandom(7))}
+        nonce = int.from_bytes(os.urandom(7)) or 1
         session = "" if ttl is None else (await self._make_enough(ttl))
-        write = op("lock", place, Session=session, **written) if session else op("set", place, **written)
+        write = op("lock" if session else "set", place, base64(value), session=session, flags=nonce)
         # Deleted first: what is merely set again keeps the session, and with it the ttl, of the last one.
         outcome = await self._transact([*self._conditions(key, expect, guard), op("delete", place), write])
         if outcome.done is not None:
             await self._end_old(place, outcome.done[:-1])
             return int(outcome.done[-1]["ModifyIndex"])
         found = await self._tree(self._keys.cell(key))
-        if outcome.again and found and found[0]["Flags"] == written["Flags"]:
+        if outcome.again and found and found[0]["Flags"] == nonce:
             return int(found[0]["ModifyIndex"])
         if session:
             await self._destroy(session)
@@ -93,10 +95,11 @@ class Cells(Sessions):
         ops = [op("get-tree", self._keys.cell(key))]
         if guard is not None:
             # A claim's key is written once: this index is its holder's token, and the key ends with the session.
-            ops.append(op("check-index", self._keys.claim(guard.claim), Index=guard.token))
+            ops.append(op("check-index", self._keys.claim(guard.claim), index=guard.token))
         place = self._keys.cell(key) + _VALUE
         if isinstance(expect, int):
-            ops.append(op("check-index", place, Index=expect))
+            # No version is 0, so that what cannot be one is never found.
+            ops.append(op("check-index", place, index=expect if 0 < expect < _NO_VERSION else 0))
         elif expect is ABSENT:
             ops.append(op("check-not-exists", place))
         return ops

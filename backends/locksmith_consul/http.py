@@ -16,21 +16,33 @@ class NotHttp(Exception):
 
 
 class Reply(NamedTuple):
-    """An answer, in the form of py-consul's own replies (code, headers, body), and how it came about."""
+    """An answer, with what py-consul looks for in its own (code, headers, body), and how it came about."""
 
     code: int
-    headers: dict[str, str]
-    """By name, as "X-Consul-Index" is written."""
+    head: bytes
+    """All before the empty line, in lower case."""
     body: str
     since: float = 0.0
     """The clock, read before the request that was answered was sent."""
     again: bool = False
     """Whether the request was sent twice, so that the first one may have acted already."""
 
+    def header(self, name: bytes) -> str:
+        """A header; `name` in lower case. "": there is none."""
+        return _field(self.head, name)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For py-consul: by name, as "X-Consul-Index" is written."""
+        lines = (line.partition(":") for line in self.head.decode("latin-1").split("\r\n")[1:])
+        return {name.title(): value.strip() for name, _, value in lines}
+
     @property
     def lasts(self) -> bool:
         """Whether the connection can carry another request."""
-        return self.headers.get("Connection", "").lower() != "close"
+        # Without a length it ended with the connection, as in HTTP/1.0.
+        framed = b"\r\ncontent-length:" in self.head or b"\r\ntransfer-encoding:" in self.head
+        return framed and self.header(b"connection") != "close"
 
 
 def request(headers: bytes, method: str, target: str, body: bytes) -> bytes:
@@ -52,39 +64,38 @@ class Reader:
     def __init__(self) -> None:
         self._buffer = b""
 
-    def feed(self, data: bytes) -> Reply | None:
+    def feed(self, data: bytes, since: float = 0.0, *, again: bool = False) -> Reply | None:
         """The reply, once these bytes make it complete. b"": the server closed the connection.
 
         Raises NotHttp, and ConnectionResetError where a connection ends in the middle of something.
         """
-        self._buffer += data
-        head, mark, rest = self._buffer.partition(b"\r\n\r\n")
+        self._buffer = buffer = self._buffer + data if self._buffer else data
+        head, mark, rest = buffer.partition(b"\r\n\r\n")
+        if not b"HTTP/1.".startswith(buffer[:7]):
+            raise NotHttp("the answer is no HTTP")
         if not mark:
-            if self._buffer and not b"HTTP/1.".startswith(self._buffer[:7]):
-                raise NotHttp("the answer is no HTTP")
             if len(head) > MOST_HEAD:
                 raise NotHttp("the answer's head does not end")
             _more_must_come(data)
             return None
-        code, headers = _head(head)
-        body = self._body(headers, rest, ended=not data)
+        head = head.lower()
+        body = self._body(head, rest, ended=not data)
         if body is None:
             _more_must_come(data)
             return None
-        return Reply(code, headers, body.decode("utf-8", "replace"))
+        return Reply(_number(head[9:12], 10), head, body.decode("utf-8", "replace"), since, again)
 
-    def _body(self, headers: dict[str, str], rest: bytes, *, ended: bool) -> bytes | None:
-        if (length := headers.get("Content-Length")) is not None:
+    def _body(self, head: bytes, rest: bytes, *, ended: bool) -> bytes | None:
+        if length := _field(head, b"content-length"):
             size = _number(length, 10)
             if len(rest) < size:
                 return None
             self._buffer = rest[size:]
             return rest[:size]
-        if headers.get("Transfer-Encoding", "").lower() == "chunked":
+        if _field(head, b"transfer-encoding") == "chunked":
             return self._chunks(rest)
         if not ended:  # neither: it lasts until the connection ends
             return None
-        headers["Connection"] = "close"
         self._buffer = b""
         return rest
 
@@ -94,7 +105,7 @@ class Reader:
             line, mark, rest = rest.partition(b"\r\n")
             if not mark:
                 return None
-            size = _number(line.partition(b";")[0].decode("latin-1"), 16)
+            size = _number(line.partition(b";")[0], 16)
             if len(rest) < size + 2:
                 return None  # begun anew with every read: what we ask for is small
             if not size:
@@ -109,23 +120,19 @@ def _more_must_come(data: bytes) -> None:
         raise ConnectionResetError("the server closed the connection")
 
 
-def _head(head: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = head.decode("latin-1").split("\r\n")
-    version, _, status = first.partition(" ")
-    if not version.startswith("HTTP/1.") or not status[:3].isdigit():
-        raise NotHttp(f"the answer is no HTTP: it begins {first[:20]!r}")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.title()] = value.strip()
-    return int(status[:3]), headers
+def _field(head: bytes, name: bytes) -> str:
+    at = head.find(b"\r\n%b:" % name)
+    if at < 0:
+        return ""
+    value = head[at + len(name) + 3 :].partition(b"\r\n")[0]
+    return value.strip().decode("latin-1")
 
 
-def _number(text: str, base: int) -> int:
+def _number(text: bytes | str, base: int) -> int:
     try:
-        number = int(text.strip(), base)
+        number = int(text, base)
     except ValueError:
         number = -1
     if number < 0:
-        raise NotHttp(f"the answer is no HTTP: {text[:20]!r} is no length")
+        raise NotHttp(f"the answer is no HTTP: {text[:20]!r} is no number")
     return number

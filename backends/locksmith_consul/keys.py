@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from locksmith import names
 from locksmith.store import Claim
 
-Op: TypeAlias = dict[str, dict[str, Any]]
+Op: TypeAlias = str
+"""An operation of a transaction, in JSON."""
 
 MOST_OPS: Final = 60
 """Operations in one transaction; the server's own limit is 64, and 128 in later versions."""
@@ -40,15 +41,22 @@ class Keys:
         return f"{self._root}/cell/{names.encode(name)}/"
 
 
-def op(verb: str, key: str, **more: Any) -> Op:
-    """An operation of a transaction."""
-    return {"KV": {"Verb": verb, "Key": key, **more}}
+def op(verb: str, key: str, value: str = "", *, session: str = "", index: int = 0, flags: int = 0) -> Op:
+    """An operation of a transaction. By hand: nothing in it needs an escape, and it is twice as fast."""
+    more = f',"Value":"{value}"' if value else ""
+    if session:
+        more += f',"Session":"{session}"'
+    if index:
+        more += f',"Index":{index}'
+    if flags:
+        more += f',"Flags":{flags}'
+    return f'{{"KV":{{"Verb":"{verb}","Key":"{key}"{more}}}}}'
 
 
 def erasing(key: str, index: int) -> tuple[Op, Op]:
     """Delete a key that was last written at this index; fails where it was not."""
     # Not "delete-cas" alone, which succeeds where there is no such key.
-    return op("check-index", key, Index=index), op("delete", key)
+    return op("check-index", key, index=index), op("delete", key)
 
 
 def base64(value: bytes) -> str:

@@ -105,13 +105,13 @@ class Link(Hook):
     def _ask(self, wire: Wire, payload: bytes, seconds: float, *, again: bool) -> Reply:
         since = self._now()
         try:
-            reply = wire.ask(payload, seconds)
+            reply = wire.ask(payload, seconds, since, again=again)
         except BaseException:
             # Also KeyboardInterrupt: the reply may come yet, and must not be taken for that of the next request.
             wire.close()
             raise
         self.keep(wire, reply)
-        return reply._replace(since=since, again=again)
+        return reply
 
     def idle(self) -> Wire | None:
         """A connection that was used before, to be given back to `keep` or closed."""

@@ -8,7 +8,8 @@ from typing import Final
 
 from locksmith import names, nodes
 from locksmith.store import Finding, Inspection, Page
-from locksmith_consul.base import nodes_of, parsed
+from locksmith_consul.base import parsed
+from locksmith_consul.claims import nodes_of
 from locksmith_consul.diagnose import diagnose
 from locksmith_consul.errors import refused
 from locksmith_consul.http import NOT_FOUND, OK

@@ -11,10 +11,11 @@ from locksmith.errors import SettingsConflict, StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
 from locksmith.store import Claim, Gone, Grant, Guarantee, Held, Inbox, Lost, Ticket, Unknown, Waiting, Word
 from locksmith_consul import url as urls
-from locksmith_consul.base import Entry, entries, nodes_of, session_of
+from locksmith_consul.base import Entry, entries
 from locksmith_consul.board import Board
 from locksmith_consul.cells import Cells
-from locksmith_consul.keys import MOST_OPS, base64, erasing, op
+from locksmith_consul.claims import nodes_of, session_of, written
+from locksmith_consul.keys import MOST_OPS, erasing, op
 from locksmith_consul.people import People
 from locksmith_consul.sessions import Session
 from locksmith_consul.url import Server
@@ -85,12 +86,12 @@ class ConsulStore(Cells, People):
         place = self._keys.claim(claim)
         for _ in range(TRIES):
             session = await self._current(claim.ttl)
-            value = base64(nodes.value(claim, session.ttl, time.time()))
+            value = written(claim, session.ttl, time.time())
             done, failed, _, again = await self._transact(
                 (
                     op("check-not-exists", self._keys.tombstone(claim)),
                     op("check-not-exists", place),
-                    op("lock", place, Value=value, Session=session.id),
+                    op("lock", place, value, session=session.id),
                     op("get-tree", self._keys.line(claim.key)),
                 )
             )
@@ -169,7 +170,7 @@ class ConsulStore(Cells, People):
         gone = op("delete", self._keys.claim(claim))
         for _ in range(TRIES if tombstone else 0):
             session = await self._undertaker()
-            outcome = await self._transact((op("lock", self._keys.tombstone(claim), Session=session.id), gone))
+            outcome = await self._transact((op("lock", self._keys.tombstone(claim), session=session.id), gone))
             if outcome.done is not None:
                 return
             if _ENDED not in outcome.failed.get(0, ""):
@@ -245,16 +246,16 @@ class ConsulStore(Cells, People):
         value = found[0]["Value"]
         outcome = await self._transact(
             (
-                op("check-index", place, Index=grant.token),
-                op("unlock", place, Value=value, Session=old.id),
-                op("lock", place, Value=value, Session=new.id),
+                op("check-index", place, index=grant.token),
+                op("unlock", place, value, session=old.id),
+                op("lock", place, value, session=new.id),
             )
         )
         return None if outcome.done is None else new
 
     async def _prove(self, some: list[tuple[int, Grant]], words: list[Word], until: float) -> None:
         """Look for the keys of grants; a key is written once, so the index of what was granted tells it apart."""
-        ops = [op("check-index", self._keys.claim(grant.claim), Index=grant.token) for _, grant in some]
+        ops = [op("check-index", self._keys.claim(grant.claim), index=grant.token) for _, grant in some]
         try:
             outcome = await self._transact(ops, seconds=self._left(until))
         except StoreError as error:

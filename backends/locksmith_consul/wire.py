@@ -31,13 +31,13 @@ class Wire:
         self.sock = sock
         self._reader = Reader()
 
-    def ask(self, payload: bytes, seconds: float) -> Reply:
-        """Send a request and read its reply. Raises OSError and NotHttp."""
+    def ask(self, payload: bytes, seconds: float, since: float, *, again: bool) -> Reply:
+        """Send a request and read its reply; `since` and `again` are the reply's. Raises OSError and NotHttp."""
         sock = self.sock
         until = time.monotonic() + seconds
         sock.settimeout(seconds)
         sock.sendall(payload)
-        while (reply := self._reader.feed(sock.recv(CHUNK))) is None:
+        while (reply := self._reader.feed(sock.recv(CHUNK), since, again=again)) is None:
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError("no answer in time")
