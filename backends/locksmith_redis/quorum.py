@@ -169,10 +169,10 @@ class RedisQuorumStore(QuorumPeople):
         tail = self._keys.counted(claim.key) + word(owned) + hint
         answers = await self._votes.ask(QUORUM_RELEASE, tail, self._votes.timeout)
         holders = grant.state or self._votes.voters
-        silent = {voter: answer for voter, answer in answers.items() if isinstance(answer, Exception)}
+        # Those who hold nothing of it may be silent.
+        silent = {v: answer for v, answer in answers.items() if isinstance(answer, Exception) and v in holders}
         for voter in silent:
-            if voter in holders:  # the others have nothing of it, or were told so before
-                self._votes.owe(voter, claim)
+            self._votes.owe(voter, claim)
         # Known to a server, or sent twice: the first, unanswered request released it.
         known = sum(isinstance(answer, tuple) and (answer[0] == 1 or answer[2]) for answer in answers.values())
         if known >= self._votes.majority:

@@ -16,6 +16,9 @@ MODULES = {
     "MemoryStore": "test_memory",
     "PostgreSQLStore": "test_postgresql",
     "SQLiteStore": "test_sqlite",
+    "RedisClusterStore": "test_redis_cluster",
+    "RedisQuorumStore": "test_redis_quorum",
+    "RedisSentinelStore": "test_redis_sentinel",
     "RedisStore": "test_redis",
 }
 OURS = sorted({entry.value.partition(" ")[0].rpartition(":")[2] for entry in entry_points(group="locksmith.stores")

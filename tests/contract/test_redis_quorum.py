@@ -1,4 +1,4 @@
-"""The Redis quorum store keeps the contract, on three real servers of which one is dead."""
+"""The Redis quorum store keeps the contract, on three real servers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TestRedisQuorum(StoreContract):
     rounds = 2000
 
     @pytest.fixture(autouse=True)
-    def _servers(self, minority_dead: RedisNodes) -> None:
-        self.nodes = minority_dead
+    def _servers(self, redis_nodes: RedisNodes) -> None:
+        self.nodes = redis_nodes
 
     def url(self) -> str:
         return self.nodes.url
@@ -50,28 +50,6 @@ class TestRedisQuorumServers(ServerCases):
     def resume(self) -> None:
         for node in self.nodes.nodes:
             node.resume()
-
-
-class TestRedisQuorumWithAllOfThem(StoreContract):
-    """The same with nobody dead."""
-
-    short = 0.6
-    rounds = 2000
-
-    @pytest.fixture(autouse=True)
-    def _servers(self, redis_nodes: RedisNodes) -> None:
-        self.nodes = redis_nodes
-
-    def url(self) -> str:
-        return self.nodes.url
-
-
-@pytest.fixture(scope="module")
-def minority_dead() -> Iterator[RedisNodes]:
-    """Three servers; the first one in the URL was killed."""
-    with RedisNodes() as nodes:
-        nodes.nodes[0].kill()
-        yield nodes
 
 
 @pytest.fixture(scope="module")
