@@ -10,10 +10,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from locksmith.errors import SettingsConflict, StoreProtocolError
 from locksmith.store import Claim, HolderView, Inspection, WaiterView
+
+
+class Place(Protocol):
+    """What has to be known of a node to say who has the name; where a listing tells it, nothing else is read."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+
+    @property
+    def permits(self) -> int:
+        """How many it wants."""
+
+    @property
+    def limit(self) -> int:
+        """How many there are, by its owner's settings."""
 
 
 class Node(NamedTuple):
@@ -54,7 +70,7 @@ def value(claim: Claim, ttl: float, born: float) -> bytes:
     return json.dumps(dict(zip(_WRITTEN, written, strict=True)), separators=(",", ":")).encode("ascii")
 
 
-def granted(nodes: Sequence[Node]) -> int:
+def granted(nodes: Sequence[Place]) -> int:
     """How many of these nodes, which are in order, have their permits: always the first ones.
 
     A node has them when they fit the limit together with those of all earlier nodes. Earlier nodes only ever vanish, so
@@ -64,7 +80,7 @@ def granted(nodes: Sequence[Node]) -> int:
     return next((at for at, used in enumerate(sums) if used > nodes[at].limit), len(nodes))
 
 
-def check_limit(claim: Claim, nodes: Iterable[Node]) -> None:
+def check_limit(claim: Claim, nodes: Iterable[Place]) -> None:
     """Raises SettingsConflict where the name lives with another limit."""
     for node in nodes:
         if node.limit != claim.limit and node.owner != claim.owner:
