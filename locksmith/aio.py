@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
@@ -19,7 +20,21 @@ from locksmith.store import Finding, Guarantee, Inspection
 
 if TYPE_CHECKING:
     from locksmith.cells_aio import AsyncCell
-    from locksmith.elections_aio import AsyncElection
+    from locksmith.elections_aio import AsyncElection, AsyncLeadership
+
+__all__ = [
+    "Acquisition",
+    "AsyncCell",
+    "AsyncClient",
+    "AsyncElection",
+    "AsyncLeadership",
+    "AsyncLease",
+    "AsyncLock",
+    "AsyncLostSignal",
+    "AsyncRWLock",
+    "AsyncSemaphore",
+    "connect",
+]
 
 L = TypeVar("L", bound="AsyncLease")
 
@@ -344,3 +359,14 @@ def connect(
     Raises UnknownScheme, DriverMissing, GuaranteeMissing, ConfigurationError.
     """
     return AsyncClient(settle(target, Asyncio(clock), ttl, waiter_ttl, namespace, require, hooks, heartbeat))
+
+
+if not TYPE_CHECKING:  # who checks types looks at the names imported above
+
+    def __getattr__(name: str) -> Any:
+        # These stand on what is defined here, and are loaded when they are asked for.
+        if name in ("AsyncElection", "AsyncLeadership"):
+            return getattr(import_module("locksmith.elections_aio"), name)
+        if name == "AsyncCell":
+            return import_module("locksmith.cells_aio").AsyncCell
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
@@ -44,6 +45,43 @@ def blocking() -> None:
     assert_type(client.diagnose(), list[Finding])
     assert_type(client.guarantees, locksmith.Guarantee)
     client.close()
+
+
+def election(client: locksmith.Client) -> None:
+    election = client.election("scheduler", ttl=10, lock_delay=1)
+    assert_type(election, locksmith.Election)
+
+    @election.on_elected
+    def begin(leadership: locksmith.Leadership) -> None: ...
+
+    @election.on_lost
+    def end() -> None: ...
+
+    with election.campaign(wait=5, value={"port": 80}, note="first") as leadership:
+        assert_type(leadership, locksmith.Leadership)
+        assert_type(leadership.term, int)
+        leadership.proclaim([1, 2])
+        assert_type(leadership.resign(), bool)
+    assert_type(election.leading, locksmith.Leadership | None)
+    assert_type(election.resign(), bool)
+    assert_type(election.leader(), locksmith.Leader | None)
+    for leader in election.observe(wait=1):
+        assert_type(leader, locksmith.Leader | None)
+    assert_type(election.run(lambda leadership: leadership.token, stop=threading.Event()), int | None)
+
+
+def cells(client: locksmith.Client, lease: locksmith.Lease) -> None:
+    raw = client.cell("blob", raw=True)
+    assert_type(raw, locksmith.Cell[bytes])
+    assert_type(raw.get(), locksmith.Versioned[bytes] | None)
+    cell = client.cell("config")
+    version = cell.put({"a": 1}, expect=locksmith.ABSENT, ttl=60, guard=lease)
+    assert_type(version, int)
+    assert_type(cell.put(1, expect=version), int)
+    assert_type(cell.delete(expect=locksmith.ANY), bool)
+    assert_type(raw.update(lambda value: bytes(value) + b"x", default=b"", tries=3), locksmith.Versioned[bytes])
+    for found in raw.watch(wait=1):
+        assert_type(found, locksmith.Versioned[bytes] | None)
 
 
 def callbacks(lease: locksmith.Lease) -> None:
@@ -92,6 +130,29 @@ async def asynchronous() -> None:
         assert_type(await client.rwlock("catalog").read().acquire(), aio.AsyncLease)
         assert_type(client.names(), AsyncIterator[str])
         assert_type(await client.evict("gpu", 7), bool)
+
+
+async def asynchronous_recipes(client: aio.AsyncClient, lease: aio.AsyncLease) -> None:
+    election = client.election("scheduler", ttl=10)
+    assert_type(election, aio.AsyncElection)
+    async with election.campaign(wait=5, value=1, cancel_on_loss=True) as leadership:
+        assert_type(leadership, aio.AsyncLeadership)
+        await leadership.proclaim(2)
+    assert_type(await election.campaign(), aio.AsyncLeadership)
+    assert_type(await election.leader(), locksmith.Leader | None)
+    async for leader in election.observe():
+        assert_type(leader, locksmith.Leader | None)
+
+    async def lead(leadership: aio.AsyncLeadership) -> str:
+        return leadership.name
+
+    assert_type(await election.run(lead), str | None)
+    raw = client.cell("blob", raw=True)
+    assert_type(raw, aio.AsyncCell[bytes])
+    assert_type(await raw.get(), locksmith.Versioned[bytes] | None)
+    assert_type(await raw.put(b"x", guard=lease), int)
+    async for found in raw.watch():
+        assert_type(found, locksmith.Versioned[bytes] | None)
 
 
 # ------------------------------------------------------------------------------------- run_once

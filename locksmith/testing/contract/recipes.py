@@ -163,7 +163,8 @@ class CellRecipeCases(Cases):
         cell, other = (self.connect(face).cell("config") for _ in range(2))
         assert await cell.get() is None
         versions = []
-        for value in (None, True, 0, -1.5, "", "é🔒\x00", [], {"a": [1, {"b": None}]}, 2**70):
+        values: tuple[Any, ...] = (None, True, 0, -1.5, "", "é🔒\x00", [], {"a": [1, {"b": None}]}, 2**70)
+        for value in values:
             versions.append(await cell.put(value))
             found = await other.get()
             assert found is not None
