@@ -124,7 +124,7 @@ class Base(Store):
         stat = (await self._answers(session, Exists(path, None), until=until, path=path)).values[0]
         if stat is None or isinstance(stat, Exception):
             return None
-        return Spot(parent, place.node, place.owner, stat.czxid, stat.ephemeralOwner, b"")
+        return Spot(parent, place.node, place.owner, stat.czxid, stat.ephemeralOwner, session.asked_ttl, b"")
 
     # Leaving nothing behind.
 

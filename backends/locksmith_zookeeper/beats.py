@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from kazoo.exceptions import NoNodeError
 
 from locksmith.errors import StoreError, StoreUnavailable
-from locksmith.nodes import granted
+from locksmith.nodes import granted, value
 from locksmith.store import Gone, Grant, Held, Lost, Ticket, Unknown, Waiting, Word
+from locksmith_zookeeper import line
 from locksmith_zookeeper.base import Base
 from locksmith_zookeeper.errors import LOST, translate
 from locksmith_zookeeper.line import in_order
 from locksmith_zookeeper.session import Session
 from locksmith_zookeeper.spot import Spot
 from locksmith_zookeeper.waiters import grant as granted_now
-from locksmith_zookeeper.wire import Batch, CheckVersion, Exists, GetChildren, Transaction
+from locksmith_zookeeper.wire import EPHEMERAL, Batch, CheckVersion, Create, Delete, Exists, GetChildren, Transaction
 
+_log: Final = logging.getLogger("locksmith.zookeeper")
 CHUNK: Final = 500
 """Claims in one request: it must stay well below the server's limit of a megabyte (jute.maxbuffer)."""
 
@@ -33,6 +37,11 @@ class Beats(Base):
         """
         until = self.runtime.clock.now() + within
         items: list[Grant | Ticket] = [*grants, *tickets]
+        if lingering := [item for item in grants if isinstance(item.state, Spot) and item.state.ttl != item.claim.ttl]:
+            ends = {id(item): await self._linger(item, until) for item in lingering}
+            rest = [item for item in grants if id(item) not in ends]
+            words = iter(await self.beat(rest, tickets, within=until - self.runtime.clock.now()))
+            return [ends[id(item)] if id(item) in ends else next(words) for item in items]
         by_ttl = {ttl: Round(self._session(ttl), until) for ttl in dict.fromkeys(item.claim.ttl for item in items)}
         for item in items:
             by_ttl[item.claim.ttl].add(item, await self._known(item, until))
@@ -42,6 +51,27 @@ class Beats(Base):
         for round_ in by_ttl.values():
             await self._hear(round_)
         return [by_ttl[item.claim.ttl].word(item) for item in items]
+
+    async def _linger(self, grant: Grant, until: float) -> Word:
+        """Give a claim a ttl of its own: a node in its place, in a session that nobody will be heard of in again."""
+        spot: Spot = grant.state
+        session = Session(self._server, grant.claim.ttl, self.runtime, strict=False)
+        path = f"{spot.parent}/{line.again(grant.claim, spot.node)}"
+        try:
+            await session.ready(until)
+            data = value(grant.claim, session.ttl, time.time())
+            move = Transaction([Delete(spot.path, -1), Create(path, data, self._server.acl, EPHEMERAL)])
+            answer = await session.ask(move, Exists(path, None), until=until)
+        except StoreError as error:
+            return Unknown(error if isinstance(error, StoreUnavailable) else _unavailable(error))
+        finally:
+            await session.desert()
+        if session.ttl < grant.claim.ttl:
+            _log.warning(
+                "%r stays closed for %g s, as long as the server keeps a session", grant.claim.name, session.ttl
+            )
+        self._session(spot.ttl).forget(spot.path)
+        return Lost() if answer.values[1] is None else Held(session.ttl, answer.since)
 
     async def _known(self, item: Grant | Ticket, until: float) -> Spot | StoreUnavailable | None:
         if isinstance(item, Ticket):
@@ -110,7 +140,7 @@ class Round:
         values, since = None, 0.0
         if self._batch is not None:
             values, since = await self.session.hear(self._batch, self._until), self._batch.since
-        if values is None or any(isinstance(value, LOST) for value in values):
+        if values is None or any(isinstance(said, LOST) for said in values):
             answer = await self.session.ask(*requests, until=self._until)
             values, since = answer.values, answer.since
         self._read(values, since)

@@ -33,6 +33,12 @@ def node(claim: Claim) -> str:
     return f"{claim.owner}-{os.urandom(4).hex()}-{claim.permits}-{claim.limit}-"
 
 
+def again(claim: Claim, former: str) -> str:
+    """The name of another node in the place of a former one."""
+    sequence = former.split("-", 4)[4]
+    return node(claim) + sequence
+
+
 def in_order(children: Iterable[str]) -> list[Place]:
     """The claims among the children of a name, in the order of their creation. What is not ours is left out.
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kazoo.client import KazooClient
+from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import CloseInstance
 from kazoo.protocol.states import KazooState, KeeperState
 
@@ -266,6 +267,13 @@ class Session:
 
     async def close(self) -> None:
         """End the session, so that nothing is left of it. Idempotent."""
+        await self._end_by(_dispose)
+
+    async def desert(self) -> None:
+        """End the connection and not the session: what lives by it ends when the ttl is over."""
+        await self._end_by(_desert)
+
+    async def _end_by(self, end: Callable[[KazooClient], None]) -> None:
         with self._lock:
             self._closed = True
             client, self._client = self._client, None
@@ -273,12 +281,12 @@ class Session:
             return
         done = self._runtime.event()
 
-        def dispose() -> None:
-            _dispose(client)
+        def run() -> None:
+            end(client)
             done.set()
 
         try:
-            client.handler.spawn(dispose)
+            client.handler.spawn(run)
         except RuntimeError:  # no thread can be started any more: the process is about to end
             return
         await done.wait(CLOSING_SECONDS)
@@ -294,6 +302,14 @@ def _dispose(client: KazooClient) -> None:
         if client.connected:
             client._call(CloseInstance, None)
         client.stop()
+        client.close()
+
+
+def _desert(client: KazooClient) -> None:
+    with suppress(Exception):
+        client._stopped.set()
+        client._call(_CONNECTION_DROP, Reply(_ignore))  # kazoo has no other way to leave without a goodbye
+        client._safe_close()
         client.close()
 
 

@@ -14,6 +14,8 @@ class Spot(NamedTuple):
     token: int
     session: int
     """The session that it lives by."""
+    ttl: float
+    """The ttl that this session was asked for."""
     value: bytes
 
     @property

@@ -138,7 +138,8 @@ class ZooKeeperStore(Beats, Cells, People):
         path, stat = made
         session.keep(path)
         session.confirmed(answer.since)
-        spot = Spot(parent, path.rpartition("/")[2], claim.owner, stat.czxid, stat.ephemeralOwner, data)
+        node = path.rpartition("/")[2]
+        spot = Spot(parent, node, claim.owner, stat.czxid, stat.ephemeralOwner, session.asked_ttl, data)
         return spot, line.in_order([] if isinstance(children, Exception) else children), answer.since
 
     async def _judge(

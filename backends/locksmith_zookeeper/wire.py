@@ -24,6 +24,7 @@ from kazoo.protocol.serialization import (
 
 from locksmith.runtime import Event
 
+EPHEMERAL = 1
 EPHEMERAL_SEQUENTIAL = 3
 CONTAINER = 4
 
@@ -96,6 +97,7 @@ class Batch:
 
 __all__ = [
     "CONTAINER",
+    "EPHEMERAL",
     "EPHEMERAL_SEQUENTIAL",
     "Batch",
     "CheckVersion",

@@ -24,9 +24,11 @@ MODULES: Final = {
     "postgresql": "postgresql",
     "consul": "consul",
     "consuls": "consul",
+    "etcd": "etcd",
     "redis": "redis",
     "rediss": "redis",
     "sqlite": "sqlite",
+    "zookeeper": "zookeeper",
 }
 """The module of this package for each scheme, or for what stands before its plus."""
 
