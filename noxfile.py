@@ -208,3 +208,10 @@ def bench(session: nox.Session) -> None:
     install_built(session, extras="bench")
     install_servers(session)
     session.run("python", "-m", "locksmith_bench", *session.posargs, env=safe_path())
+
+
+@nox.session(python=FIRST, default=False)
+def stubs(session: nox.Session) -> None:
+    """Make the etcd store's messages anew from its rpc.proto."""
+    session.install("grpcio-tools==1.85.1")
+    session.run("python", "tests/support/etcd_stubs.py")

@@ -104,7 +104,7 @@ class Channels:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each request: who we are, once we have logged in."""
-        return self.cluster.metadata if self.token is None else (("token", self.token), *self.cluster.metadata)
+        return (("token", self.token), *self.cluster.metadata) if self.token else self.cluster.metadata
 
     def current(self) -> Channel:
         """The channel to the member that answered last."""

@@ -13,6 +13,7 @@ from locksmith.testing.contract import StoreContract
 
 HERE = Path(__file__).parent
 MODULES = {
+    "EtcdStore": "test_etcd",
     "MemoryStore": "test_memory",
     "PostgreSQLStore": "test_postgresql",
     "SQLiteStore": "test_sqlite",

@@ -123,7 +123,7 @@ class EtcdServer(Server):
         status, answer = self._request("POST", path, _ANSWER_SECONDS, json.dumps(message), token or "")
         if status != 200:
             raise ServerFailed(f"etcd refused {path}: {answer.get('error', answer)}")
-        return answer
+        return dict(answer)
 
     def keys(self, prefix: str = "") -> list[str]:
         """All keys that begin with a prefix."""
@@ -137,7 +137,7 @@ class EtcdServer(Server):
     def is_leader(self) -> bool:
         """Whether it thinks so."""
         status = self.ask("/v3/maintenance/status")
-        return status.get("leader") == status["header"]["member_id"]
+        return bool(status.get("leader") == status["header"]["member_id"])
 
     def _range(self, prefix: str) -> list[dict[str, Any]]:
         first, end = (text(prefix), text(prefix[:-1] + chr(ord(prefix[-1]) + 1))) if prefix else (text("\0"),) * 2
