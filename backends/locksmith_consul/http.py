@@ -79,11 +79,12 @@ class Reader:
             _more_must_come(data)
             return None
         head = head.lower()
+        code = _number(head[9:12], 10)
         body = self._body(head, rest, ended=not data)
         if body is None:
             _more_must_come(data)
             return None
-        return Reply(_number(head[9:12], 10), head, body.decode("utf-8", "replace"), since, again)
+        return Reply(code, head, body.decode("utf-8", "replace"), since, again)
 
     def _body(self, head: bytes, rest: bytes, *, ended: bool) -> bytes | None:
         if length := _field(head, b"content-length"):

@@ -192,7 +192,8 @@ class ConsulStore(Cells, People):
         asked: dict[str, Session | Unknown | None] = {}
         items: list[Grant | Ticket] = [*grants, *tickets]
         words = [await self._pulse(item, asked, until) for item in items]
-        held = [(at, grant) for at, grant in enumerate(grants) if isinstance(words[at], Held)]
+        kept = [(at, grant) for at, grant in enumerate(grants) if not _let_go(grant)]
+        held = [(at, grant) for at, grant in kept if isinstance(words[at], Held)]
         for some in _batches(held, MOST_OPS):
             await self._prove(some, words, until)
         behind = enumerate(tickets, len(grants))
@@ -223,7 +224,7 @@ class ConsulStore(Cells, People):
             session = self._session(claim, entries(await self._ask("GET", line, b"", self._left(until))))
             if session is None:
                 return None
-        if isinstance(item, Grant) and item.state and claim.ttl != item.state.ttl:
+        if isinstance(item, Grant) and _let_go(item):
             return await self._move(item, session)
         if session.id not in asked:
             asked[session.id] = Unknown(_unavailable(StoreUnavailable("this was not asked in time")))
@@ -305,6 +306,11 @@ class ConsulStore(Cells, People):
         self._hub.after_fork()
         self._forget_sessions()
         self._grave = None
+
+
+def _let_go(grant: Grant) -> bool:
+    """Whether this beat is to let it end by itself, so many seconds from now."""
+    return grant.state is not None and grant.claim.ttl != grant.state.ttl
 
 
 def _batches(all_: list[T], size: int) -> Iterator[list[T]]:
