@@ -79,7 +79,7 @@ class RedisServer(Server):
         `options` are added to those that TLS needs. A `username` without a `password` is asked for as just that.
         """
         host, port = address or self.address
-        wanted = {**self._tls_options(), **(options or {})}
+        wanted = {**self.tls_options(), **(options or {})}
         query = f"?{urlencode(wanted)}" if wanted else ""
         scheme = "rediss" if self.tls else "redis"
         return f"{scheme}://{self._userinfo(username, password)}{host}:{port}/{db}{query}"
@@ -144,8 +144,12 @@ class RedisServer(Server):
 
     # ------------------------------------------------------------------ its configuration
 
+    def share(self, certificates: Certificates) -> None:
+        """Use these certificates instead of some of its own. Call it before the first start."""
+        self._certificates = certificates
+
     def _prepare(self) -> None:
-        if self.tls:
+        if self.tls and self._certificates is None:
             self._certificates = make_certificates(self.folder / "tls")
 
     def _command(self, executable: Path) -> Sequence[str]:
@@ -183,9 +187,14 @@ class RedisServer(Server):
             "tls-cert-file": _quoted(str(files.server)),
             "tls-key-file": _quoted(str(files.server_key)),
             "tls-auth-clients": _TLS_CLIENTS[self._client_certificates],
+            # What it shows to other servers.
+            "tls-client-cert-file": _quoted(str(files.client)),
+            "tls-client-key-file": _quoted(str(files.client_key)),
+            "tls-replication": "yes",
         }
 
-    def _tls_options(self) -> dict[str, str]:
+    def tls_options(self) -> dict[str, str]:
+        """What a URL needs to reach it by TLS."""
         if not self.tls:
             return {}
         files = self.certificates

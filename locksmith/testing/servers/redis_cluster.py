@@ -7,7 +7,7 @@ from typing import Final
 
 from locksmith.testing.servers.ports import Port
 from locksmith.testing.servers.redis import RedisServer
-from locksmith.testing.servers.redis_group import RedisGroup, hosts
+from locksmith.testing.servers.redis_group import RedisGroup
 
 SLOTS: Final = 16_384
 
@@ -15,16 +15,18 @@ SLOTS: Final = 16_384
 class RedisClusterNode(RedisServer):
     """A node of a cluster that does not exist yet. Its bus has a port of its own: the usual one may be taken."""
 
-    def __init__(self, *, node_timeout: float, password: str | None = None) -> None:
+    def __init__(self, *, node_timeout: float, password: str | None = None, tls: bool = False) -> None:
         config = {
             "cluster-enabled": "yes",
             "cluster-config-file": "nodes.conf",
             "cluster-node-timeout": str(round(node_timeout * 1000)),
             "repl-diskless-sync-delay": "0",
         }
+        if tls:
+            config["tls-cluster"] = "yes"
         if password is not None:
             config["masterauth"] = f'"{password}"'
-        super().__init__(password=password, config=config)
+        super().__init__(password=password, tls=tls, config=config)
         self._bus: Port | None = None
 
     @property
@@ -54,11 +56,15 @@ class RedisClusterNode(RedisServer):
 class RedisCluster(RedisGroup):
     """Three primaries that share the hash slots, with `replicas` replicas each, and short time limits."""
 
-    def __init__(self, replicas: int = 0, *, node_timeout: float = 1.0, password: str | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, replicas: int = 0, *, node_timeout: float = 1.0, password: str | None = None, tls: bool = False
+    ) -> None:
+        super().__init__(tls=tls)
         self.password = password
-        self.primaries = [RedisClusterNode(node_timeout=node_timeout, password=password) for _ in range(3)]
-        self.replicas = [RedisClusterNode(node_timeout=node_timeout, password=password) for _ in range(3 * replicas)]
+        made = [
+            RedisClusterNode(node_timeout=node_timeout, password=password, tls=tls) for _ in range(3 + 3 * replicas)
+        ]
+        self.primaries, self.replicas = made[:3], made[3:]
 
     @property
     def nodes(self) -> list[RedisClusterNode]:
@@ -68,8 +74,7 @@ class RedisCluster(RedisGroup):
     @property
     def url(self) -> str:
         """The `redis+cluster://` URL of the primaries."""
-        secret = f":{self.password}@" if self.password else ""
-        return f"redis+cluster://{secret}{hosts(self.primaries)}"
+        return self._url("cluster", self.primaries, self.password, "")
 
     def owner(self, slot: int) -> RedisClusterNode:
         """The primary that serves this slot now, as far as any running node knows."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import quote, urlencode
 
 from locksmith.testing.servers.base import ServerFailed
+from locksmith.testing.servers.certificates import Certificates
 from locksmith.testing.servers.redis import RedisServer
 
 _PAUSE: Final = 0.02
@@ -20,9 +22,11 @@ class RedisGroup:
     settle_seconds: float = 40.0
     """How long the servers may take to agree with each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
+        self.tls = tls
         self._stack = ExitStack()
         self._started = False
+        self._certificates: Certificates | None = None
 
     def start(self) -> Self:
         """Start them all, and return when they work together.
@@ -58,7 +62,19 @@ class RedisGroup:
         raise NotImplementedError
 
     def _run(self, server: RedisServer) -> RedisServer:
-        return self._stack.enter_context(server)
+        # Those of the first one serve for all: whoever trusts it trusts the others.
+        if self._certificates is not None:
+            server.share(self._certificates)
+        self._stack.enter_context(server)
+        if self.tls:
+            self._certificates = server.certificates
+        return server
+
+    def _url(self, kind: str, servers: Sequence[RedisServer], password: str | None, path: str, **more: object) -> str:
+        scheme = f"{'rediss' if self.tls else 'redis'}+{kind}"
+        secret = f":{quote(password, safe='')}@" if password else ""
+        options = {**servers[0].tls_options(), **more}
+        return f"{scheme}://{secret}{hosts(servers)}{path}{f'?{urlencode(options)}' if options else ''}"
 
     def _until(self, what: str, ready: Callable[[], bool]) -> None:
         """Wait for what the servers bring about between themselves; there is no event for it."""
@@ -84,10 +100,10 @@ def hosts(servers: Sequence[RedisServer]) -> str:
 class RedisNodes(RedisGroup):
     """Independent redis-servers, as the quorum store uses them: none knows of the others."""
 
-    def __init__(self, count: int = 3, *, password: str | None = None) -> None:
-        super().__init__()
+    def __init__(self, count: int = 3, *, password: str | None = None, tls: bool = False) -> None:
+        super().__init__(tls=tls)
         self.password = password
-        self.nodes = [RedisServer(password=password) for _ in range(count)]
+        self.nodes = [RedisServer(password=password, tls=tls) for _ in range(count)]
 
     def _start(self) -> None:
         for node in self.nodes:
@@ -96,5 +112,4 @@ class RedisNodes(RedisGroup):
     @property
     def url(self) -> str:
         """The `redis+quorum://` URL of all of them."""
-        secret = f":{self.password}@" if self.password else ""
-        return f"redis+quorum://{secret}{hosts(self.nodes)}"
+        return self._url("quorum", self.nodes, self.password, "")

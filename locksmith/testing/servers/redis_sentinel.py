@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlencode
 
 from locksmith.testing.servers.redis import RedisServer
-from locksmith.testing.servers.redis_group import RedisGroup, hosts
+from locksmith.testing.servers.redis_group import RedisGroup
 from locksmith.testing.servers.resp import Reply
 
 
 class RedisReplica(RedisServer):
     """A replica of a running RedisServer."""
 
-    def __init__(self, primary: RedisServer, *, password: str | None = None) -> None:
+    def __init__(self, primary: RedisServer, *, password: str | None = None, tls: bool = False) -> None:
         config = {"replicaof": f"{primary.host} {primary.port}", "repl-diskless-sync-delay": "0"}
-        super().__init__(password=password, config=config | _masterauth(password))
+        super().__init__(password=password, tls=tls, config=config | _masterauth(password))
 
     @property
     def in_sync(self) -> bool:
@@ -30,7 +29,7 @@ class RedisSentinel(RedisServer):
     def __init__(
         self, primary: RedisServer, name: str, *, quorum: int, down_after: float, password: str | None = None
     ) -> None:
-        super().__init__(password=password)
+        super().__init__(password=password, tls=primary.tls)
         self._watched = primary
         self._name = name
         self._quorum = quorum
@@ -44,7 +43,10 @@ class RedisSentinel(RedisServer):
 
     def _lines(self) -> Iterator[str]:
         name, primary = self._name, self._watched
-        yield from (f"bind {self.host}", f"port {self.port}", "protected-mode no", f'dir "{self.folder}"')
+        yield from (f"bind {self.host}", "protected-mode no", f'dir "{self.folder}"')
+        yield f"port {0 if self.tls else self.port}"
+        if self.tls:
+            yield from (f"{setting} {value}" for setting, value in self._tls_settings().items())
         if self.password is not None:
             yield f"requirepass {self.password}"
         yield f"sentinel monitor {name} {primary.host} {primary.port} {self._quorum}"
@@ -72,8 +74,9 @@ class RedisSentinels(RedisGroup):
         down_after: float = 1.0,
         password: str | None = None,
         sentinel_password: str | None = None,
+        tls: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(tls=tls)
         self.password = password
         self.sentinel_password = sentinel_password
         self._replicas = replicas
@@ -83,10 +86,10 @@ class RedisSentinels(RedisGroup):
 
     def _start(self) -> None:
         config = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-        first = RedisServer(password=self.password, config=config | _masterauth(self.password))
+        first = RedisServer(password=self.password, tls=self.tls, config=config | _masterauth(self.password))
         self.servers.append(self._run(first))
         for _ in range(self._replicas):
-            self.servers.append(self._run(RedisReplica(first, password=self.password)))
+            self.servers.append(self._run(RedisReplica(first, password=self.password, tls=self.tls)))
         for _ in range(3):
             sentinel = RedisSentinel(
                 first, self.name, quorum=2, down_after=self._down_after, password=self.sentinel_password
@@ -102,11 +105,9 @@ class RedisSentinels(RedisGroup):
 
     def url_for(self, **options: str | float) -> str:
         """The same with further options, such as `wait_replicas=1`."""
-        secret = f":{self.password}@" if self.password else ""
         if self.sentinel_password:
             options = {"sentinel_password": self.sentinel_password, **options}
-        query = f"?{urlencode(options)}" if options else ""
-        return f"redis+sentinel://{secret}{hosts(self.sentinels)}/{self.name}{query}"
+        return self._url("sentinel", self.sentinels, self.password, f"/{self.name}", **options)
 
     @property
     def primary(self) -> RedisServer:
