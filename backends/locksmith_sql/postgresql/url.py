@@ -59,7 +59,7 @@ def from_url(url: str) -> Server:
         raise ConfigurationError(f"{parsed.drivername}:// is not supported: psycopg 3 is, so write postgresql://")
     given, rest = _split(parsed)
     if given.get("mode", "lease") != "lease":
-        raise ConfigurationError(f"mode={given['mode']} is not supported: leave it out, for lease rows")
+        raise ConfigurationError(f"mode={given['mode']} is not supported by this version: leave it out, for lease rows")
     timeout = urls.seconds("timeout", given.get("timeout"), urls.DEFAULT_TIMEOUT)
     pooler = given.get("pooler", "auto")
     if pooler not in _POOLER:

@@ -77,7 +77,14 @@ def start_postgresql() -> Iterator[Callable[..., PostgreSQLServer]]:
 
 
 def make_claim(name: str = "n", **terms: Any) -> Claim:
-    given = {"ttl": 30.0, "permits": 1, "limit": 1, "waiter_ttl": 10.0, "lock_delay": 0.0, "info": "{}"} | terms
+    given: dict[str, Any] = {
+        "ttl": 30.0,
+        "permits": 1,
+        "limit": 1,
+        "waiter_ttl": 10.0,
+        "lock_delay": 0.0,
+        "info": "{}",
+    } | terms
     return Claim(name=name, key=names.encode(name), owner=secrets.token_hex(16), **given)
 
 

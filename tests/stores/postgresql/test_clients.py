@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from locksmith import aio, connect
 from locksmith.errors import ConfigurationError, StoreAuthError, StoreUnavailable
 from locksmith.testing.servers import PostgreSQLServer
+from locksmith.testing.waiting import eventually_async
 
 pytestmark = pytest.mark.postgresql
 
@@ -59,8 +60,7 @@ def test_an_async_engine(postgresql_server: PostgreSQLServer, namespace: str) ->
         async with aio.connect(engine, namespace=namespace) as client:
             first = await client.lock("n").acquire()
             waiting = asyncio.ensure_future(client.lock("n").acquire(wait=20))
-            while not (await client.inspect("n")).waiters:
-                await asyncio.sleep(0.01)
+            await eventually_async(lambda: _waiters(client))
             await first.release()
             assert await (await waiting).release()
         async with engine.connect() as connection:
@@ -68,6 +68,10 @@ def test_an_async_engine(postgresql_server: PostgreSQLServer, namespace: str) ->
         await engine.dispose()
 
     asyncio.run(main())
+
+
+async def _waiters(client: aio.AsyncClient) -> bool:
+    return bool((await client.inspect("n")).waiters)
 
 
 def test_an_async_engine_is_for_asyncio(postgresql_server: PostgreSQLServer) -> None:

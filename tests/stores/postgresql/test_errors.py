@@ -29,7 +29,8 @@ def fails(face: Any, url: str, namespace: str, kind: type[StoreError], *words: s
         face.run(store.get("c"))
     said = str(raised.value)
     assert all(word in said for word in words), said
-    shown, error = "", raised.value
+    shown = ""
+    error: BaseException | None = raised.value
     while error is not None:
         shown += f"{error!r} {error}"
         error = error.__cause__ or error.__context__
@@ -219,7 +220,7 @@ def test_tls_with_a_server_that_has_none(face: Any, postgresql_server: PostgreSQ
 
 def test_no_connection_left(face: Any, start_postgresql: Callable[..., PostgreSQLServer], namespace: str) -> None:
     server = start_postgresql(config={"max_connections": "5", "superuser_reserved_connections": "0"})
-    taken = []
+    taken: list[psycopg.Connection[Any]] = []
     with suppress(psycopg.OperationalError):
         while len(taken) < 10:
             taken += [psycopg.connect(server.url)]

@@ -90,9 +90,7 @@ def test_a_lost_push_is_found_by_the_beat(
     assert not word.confirmed
 
 
-def test_waiting_costs_one_connection_and_no_statements(
-    postgresql_server: PostgreSQLServer, namespace: str
-) -> None:
+def test_waiting_costs_one_connection_and_no_statements(postgresql_server: PostgreSQLServer, namespace: str) -> None:
     """O(1) connections per client however many wait."""
     statements = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits'"
     url = postgresql_server.url_for(options={"application_name": "waits"})

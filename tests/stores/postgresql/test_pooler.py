@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode: no session is ours, so nothing is prepared, and waiters look instead of listening."""
+"""Behind PgBouncer in transaction mode: no session is ours, so nothing is prepared, and waiters look."""
 
 from __future__ import annotations
 
