@@ -39,6 +39,32 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.url
 
 
+SERVERS = {
+    "redis_sentinels": pytest.mark.redis,
+    "redis_cluster": pytest.mark.redis,
+    "redis_nodes": pytest.mark.redis,
+    "postgresql_server": pytest.mark.postgresql,
+    "consul_server": pytest.mark.consul,
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=mark) for name, mark in SERVERS.items()])
+def server_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param).url)
+
+
+def test_every_server_has_a_floor_in_both_runtimes(server_url: str) -> None:
+    test_the_floor_and_locksmith_are_measured_in_both_runtimes(server_url)
+
+
+def test_what_a_hand_off_is_compared_with_can_be_measured(server_url: str) -> None:
+    found = contenders.lineup(server_url)
+    compared = goals.measure(server_url, EFFORT, lambda step: None).reference_ms
+    assert (compared is not None and compared > 0) == bool(found.goal.reference)
+    for rival in found.rivals:
+        assert contended.measure(server_url, rival, processes=2, seconds=0.2).acquisitions_per_second > 0
+
+
 def test_the_floor_and_locksmith_are_measured_in_both_runtimes(url: str) -> None:
     lineup = contenders.lineup(url)
     costs = uncontended.measure(url, lineup.blocking, rounds=2, pairs=10)
@@ -111,9 +137,13 @@ def test_a_goal_counts_as_met_only_where_it_was_measured() -> None:
     assert not reached(handoff=3.1).met
     assert not reached(handoff=None).met
     assert not reached(jain=0.94).met
+    no_order = replace(reached(jain=0.2), goal=Goal(jain=None))
+    assert no_order.met
 
 
 def test_the_table_has_a_row_for_each_store() -> None:
     first, rule, row = goals.table([reached()]).splitlines()
     assert first.count("|") == rule.count("|") == row.count("|")
-    assert row == ("| `x://` | 1.20x | 1.20x | 1.25x | 2.000 ms | a lock: 1.000 ms | 2.00x | 3.00x | 0.990 | yes |")
+    assert row == (
+        "| `x://` | 1.20x | 1.20x | 1.25x | 2.000 ms | a lock: 1.000 ms | 2.00x | 3.00x | 0.990 | 0.95 | yes |"
+    )

@@ -49,6 +49,8 @@ class Goal:
     """An uncontended pair costs at most this many floors."""
     handoff: float | None = None
     """With 8 processes the median hand-off takes at most this many times the reference."""
+    jain: float | None = 0.95
+    """The least that Jain's index may be there; None where the store promises no order."""
     reference: str = ""
     """What the hand-off is compared with: a rival of the lineup, or its yardstick. Without one there is no ratio."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 from locksmith_bench.contenders.base import (
+    AsyncContender,
     AsyncPair,
+    BlockingContender,
     Contender,
     Counter,
     Give,
@@ -25,16 +29,20 @@ COMPARE_AND_DELETE: Final = (
 
 
 def lineup(url: str) -> Lineup:
-    """The floor and redis-py's Lock, where there is one server that both can be sent to."""
-    if url.partition("://")[0] not in ("redis", "rediss", "redis+unix"):
-        return Lineup()
+    """The floor and redis-py's Lock; with a quorum the floor asks all of its servers at once, and has no goal."""
     name, promises = "floor: SET NX + compare-and-delete", "exclusion only"
+    floor: BlockingContender = Contender(name, promises, _floor, is_floor=True)
+    async_floor: AsyncContender = Contender(name, promises, _async_floor, is_floor=True)
+    kind = url.partition("://")[0]
+    if kind == "redis+quorum":
+        return Lineup(blocking=[floor], aio=[async_floor], goal=Goal(jain=None))
+    if kind in ("redis+sentinel", "redis+cluster"):
+        return Lineup(blocking=[floor], aio=[async_floor], goal=Goal(pair=1.25))
+    if kind not in ("redis", "rediss", "redis+unix"):
+        return Lineup()
     return Lineup(
-        blocking=[
-            Contender(name, promises, _floor, is_floor=True),
-            Contender("redis-py Lock", "exclusion, no queue, no fencing, no renewal", _redis_py_pair),
-        ],
-        aio=[Contender(name, promises, _async_floor, is_floor=True)],
+        blocking=[floor, Contender("redis-py Lock", "exclusion, no queue, no fencing, no renewal", _redis_py_pair)],
+        aio=[async_floor],
         rivals={"redis-py Lock": _redis_py},
         counter=_counter,
         goal=Goal(pair=1.25),
@@ -47,16 +55,45 @@ def _client(url: str) -> Any:
     return redis.Redis.from_url(url.replace("redis+unix://", "unix://"))
 
 
+def _module(name: str) -> Any:
+    """A part of redis-py that is only partly typed."""
+    return importlib.import_module(name)
+
+
+def _servers(url: str, name: str) -> list[str]:
+    """The URLs of the servers that a request about this name goes to: one, or with a quorum all."""
+    kind = url.partition("://")[0]
+    parts = urlsplit(url)
+    who, _, where = parts.netloc.rpartition("@")
+    hosts = where.split(",")
+    if kind == "redis+sentinel":
+        sentinels = [(host.partition(":")[0], int(host.partition(":")[2] or 26379)) for host in hosts]
+        host, port = _module("redis.sentinel").Sentinel(sentinels).discover_master(parts.path.strip("/"))
+        hosts = [f"{host}:{port}"]
+    elif kind == "redis+cluster":
+        first = f"redis://{who}@{hosts[0]}" if who else f"redis://{hosts[0]}"
+        cluster = _module("redis.cluster").RedisCluster.from_url(first)
+        node = cluster.get_node_from_key(name)
+        cluster.close()
+        hosts = [f"{node.host}:{node.port}"]
+    elif kind != "redis+quorum":
+        return [url]
+    return [f"redis://{who}@{host}" if who else f"redis://{host}" for host in hosts]
+
+
 @contextmanager
 def _floor(url: str, name: str) -> Iterator[Pair]:
-    client = _client(url)
-    sha = client.script_load(COMPARE_AND_DELETE)
-    connection = client.connection_pool.make_connection()
-    connection.connect()
+    clients = [_client(server) for server in _servers(url, name)]
+    (sha, *_) = [client.script_load(COMPARE_AND_DELETE) for client in clients]
+    connections = [client.connection_pool.make_connection() for client in clients]
+    for connection in connections:
+        connection.connect()
 
-    def call(*arguments: object) -> object:
-        connection.send_packed_command(connection.pack_command(*arguments))
-        return connection.read_response()
+    def call(*arguments: object) -> bool:
+        for connection in connections:
+            connection.send_packed_command(connection.pack_command(*arguments))
+        replies = [connection.read_response() for connection in connections]
+        return all(replies)
 
     def pair() -> None:
         owner = os.urandom(16).hex()
@@ -66,23 +103,26 @@ def _floor(url: str, name: str) -> Iterator[Pair]:
     try:
         yield pair
     finally:
-        connection.disconnect()
-        client.close()
+        for client, connection in zip(clients, connections, strict=True):
+            connection.disconnect()
+            client.close()
 
 
 @asynccontextmanager
 async def _async_floor(url: str, name: str) -> AsyncIterator[AsyncPair]:
     import redis.asyncio as redis
 
-    client = redis.Redis.from_url(url.replace("redis+unix://", "unix://"))
-    sha = await client.script_load(COMPARE_AND_DELETE)
-    pool: Any = client.connection_pool
-    connection = pool.make_connection()
-    await connection.connect()
+    clients = [redis.Redis.from_url(one.replace("redis+unix://", "unix://")) for one in _servers(url, name)]
+    (sha, *_) = [await client.script_load(COMPARE_AND_DELETE) for client in clients]
+    connections = [cast(Any, client.connection_pool).make_connection() for client in clients]
+    for connection in connections:
+        await connection.connect()
 
-    async def call(*arguments: object) -> object:
-        await connection.send_command(*arguments)
-        return await connection.read_response()
+    async def call(*arguments: object) -> bool:
+        for connection in connections:
+            await connection.send_command(*arguments)
+        replies = [await connection.read_response() for connection in connections]
+        return all(replies)
 
     async def pair() -> None:
         owner = os.urandom(16).hex()
@@ -92,8 +132,9 @@ async def _async_floor(url: str, name: str) -> AsyncIterator[AsyncPair]:
     try:
         yield pair
     finally:
-        await connection.disconnect()
-        await client.aclose()
+        for client, connection in zip(clients, connections, strict=True):
+            await connection.disconnect()
+            await client.aclose()
 
 
 @contextmanager
