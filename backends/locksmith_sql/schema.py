@@ -168,8 +168,6 @@ class Tables:
             *columns,
             info={"word": word},
             sqlite_with_rowid=word == "meta",
-            # Room for new versions of a row beside the old ones, so that the index need not be told (HOT).
-            postgresql_with={"fillfactor": 50} if word == "lease" else {},
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
             mysql_collate="utf8mb4_bin",
