@@ -72,8 +72,8 @@ def _value(text: str, pattern: str) -> str:
 
 
 def _command(server: Server, host: str, port: int, word: str) -> str:
-    with socket.create_connection((host, port), timeout=min(_SECONDS, server.timeout)) as plain:
-        connection = _secure(server, plain, host) if server.tls.get("use_ssl") else plain
+    plain = socket.create_connection((host, port), timeout=min(_SECONDS, server.timeout))
+    with _secure(server, plain, host) if server.tls.get("use_ssl") else plain as connection:
         connection.sendall(word.encode())
         parts = []
         while part := connection.recv(65536):

@@ -85,6 +85,7 @@ class People(Base):
     async def diagnose(self) -> list[Finding]:
         """See Store.diagnose."""
         until = self._until()
+        await self._people.ready(until)
         began = self.runtime.clock.now()
         await self._ask(self._people, Sync("/"), until=until, path="/")
         took = self.runtime.clock.now() - began

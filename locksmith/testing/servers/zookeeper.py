@@ -70,6 +70,14 @@ class ZooKeeperServer(Server):
             "4lw.commands.whitelist": "*",
         } | dict(config or {})
         self._certificates: Certificates | None = None
+        self._plain_port: Port | None = None
+
+    def close(self) -> None:
+        """See Server.close."""
+        super().close()
+        if self._plain_port is not None:
+            self._plain_port.close()
+            self._plain_port = None
 
     @property
     def url(self) -> str:
@@ -101,7 +109,7 @@ class ZooKeeperServer(Server):
     # ------------------------------------------------------------------ inside
 
     def _plain_address(self) -> tuple[str, int]:
-        return (HOST, self._plain_port.number) if self.tls else self.address
+        return self.address if self._plain_port is None else (HOST, self._plain_port.number)
 
     def _tls_options(self) -> str:
         if not self.tls:
@@ -127,7 +135,7 @@ class ZooKeeperServer(Server):
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield from self._settings.items()
         yield "dataDir", str(self.folder / "data")
-        if not self.tls:
+        if self._plain_port is None:
             yield "clientPort", str(self.port)
             yield "clientPortAddress", self.host
             return
