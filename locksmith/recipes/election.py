@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
-from locksmith.engine.lease import LeaseFace, give_up
+from locksmith.engine.lease import LeaseFace
 from locksmith.errors import ClientClosed, ConfigurationError, LeaseLost
 from locksmith.events import logger
 from locksmith.recipes import places, plain
@@ -97,8 +97,7 @@ class Candidate(Generic[L]):
         try:
             return await self._begin(term, word, make or self._make)
         except GeneratorExit:
-            self.engine.keeper.call_lost(hold)
-            give_up(self.engine, hold)
+            term.drop()
             raise
         except BaseException as error:
             await self.engine.runtime.finish(give_back_quietly(self.engine, hold))
@@ -117,6 +116,11 @@ class Candidate(Generic[L]):
     async def resign(self) -> bool:
         """Give leadership back: True. False: this candidate does not lead, or resigns already."""
         return self._term is not None and await self.engine.release(self._term.hold)
+
+    def drop(self) -> None:
+        """See Term.drop."""
+        if self._term is not None:
+            self._term.drop()
 
     async def proclaim(self, value: object) -> None:
         """See Term.proclaim. Raises LeaseLost where this candidate does not lead."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from locksmith.engine.core import Engine
-from locksmith.engine.lease import LeaseFace, give_up, is_lost
+from locksmith.engine.lease import LeaseFace, is_lost
 from locksmith.errors import ClientClosed, LeaseLost, StoreError, StoreUnavailable
 from locksmith.events import logger
 from locksmith.recipes.election import Candidate, give_back_quietly
@@ -106,7 +106,7 @@ class Leading(Generic[L, T]):
         try:
             result = await self._lead(lease)
         except GeneratorExit:
-            give_up(self._engine, hold)
+            self._candidate.drop()
             raise
         except BaseException as error:
             await self._engine.runtime.finish(give_back_quietly(self._engine, hold))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
-from locksmith.engine.lease import LeaseFace
+from locksmith.engine.lease import LeaseFace, give_up
 from locksmith.errors import CellConflict, LeaseLost, StoreUnavailable
 from locksmith.events import logger
 from locksmith.recipes import plain
@@ -131,6 +131,17 @@ class Term:
         finally:
             self._settled.set()
         self.hold.check()
+
+    def drop(self) -> None:
+        """End a term where nothing can be awaited any more: whoever was told of its beginning is told of its end.
+
+        Then it ends as if it were lost, and the name stays taken for its ttl, which is the time that on_lost has.
+        """
+        if not self._told:
+            give_up(self.engine, self.hold)
+        elif self.engine.keeper.drop(self.hold):
+            self.hold.lose("what led was thrown away")
+            self.engine.keeper.announce(self.hold)
 
     async def _farewell(self) -> bool:
         was = None

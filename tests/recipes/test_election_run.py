@@ -217,27 +217,30 @@ def test_a_campaign_may_cancel_its_task_on_loss(url: str) -> None:
 
 
 @pytest.mark.native_threads
-def test_a_campaign_that_is_thrown_away_leaves_nothing(url: str) -> None:
-    """A coroutine that is closed may await nothing more: the keeper gives the name back."""
+@pytest.mark.parametrize("how", ["campaign", "run"])
+def test_what_is_thrown_away_leads_no_more(url: str, how: str) -> None:
+    """A coroutine that is closed may await nothing: its term ends as if it were lost, and that is told."""
 
     async def main() -> None:
         async with locksmith.aio.connect(url) as client:
-            election = client.election("e")
+            election = client.election("e", ttl=0.5)
             told = Told(election, client._engine.runtime.clock)  # type: ignore[arg-type]
             reached = asyncio.Event()
 
-            @election.on_elected
-            async def hang() -> None:
+            async def hang(_: AsyncLeadership) -> None:
                 reached.set()
                 await asyncio.Event().wait()
 
-            campaign = election._candidate.campaign(None, None, None)
+            if how == "campaign":
+                election.on_elected(hang)
+            work = election._candidate.campaign(None, None, None) if how == "campaign" else election.run(hang)
             while not reached.is_set():
-                campaign.send(None)
+                work.send(None)
                 await asyncio.sleep(0)
-            campaign.close()
+            work.close()
             assert election.leading is None
             await _until(lambda: _ended(client, told))
+            told.check()
 
     asyncio.run(asyncio.wait_for(main(), 20))
 

@@ -178,6 +178,22 @@ def test_a_term_lost_before_it_began_is_told_to_nobody(bench: Bench) -> None:
     assert bench.election.leading is None
 
 
+def test_a_term_whose_time_was_up_before_it_began_is_told_to_nobody(bench: Bench) -> None:
+    """The process was stopped after its announcement, and looks at the clock before its keeper does."""
+
+    def stop(call: Call) -> None:
+        if call.verb == "put":
+            bench.clock._now += 2 * TTL  # and nobody has woken up yet
+
+    bench.store.after = stop
+    with pytest.raises(LeaseLost):
+        bench.election.campaign(value="x")
+    bench.heal()
+    bench.clock.advance(TTL)
+    assert bench.told.of == []
+    assert bench.election.leading is None
+
+
 def test_closing_meanwhile_ends_a_campaign(bench: Bench) -> None:
     """Between the grant and the announcement: ClientClosed, and nobody leads."""
 

@@ -8,6 +8,7 @@ from typing import Final
 MEMORY: Final = "tests/contract/test_memory.py"
 DEADLINES: Final = "tests/engine/test_deadlines.py"
 LINES: Final = "tests/engine/test_lines.py"
+TERMS: Final = "tests/recipes/test_election_terms.py"
 
 
 @dataclass(frozen=True)
@@ -192,5 +193,52 @@ MUTANTS: Final = [
         "    token = 1\n  else",
         "token",
         "tests/stores/redis",
+    ),
+    Mutant(
+        "a leader gives its name back before on_lost has returned",
+        "locksmith/engine/core.py",
+        "if hold.farewell is not None and hold.held and not await hold.farewell():",
+        "if hold.farewell is None and not await hold.farewell():",
+        "nobody_leads_before_on_lost",
+    ),
+    Mutant(
+        "an earlier leader's value is shown as the next one's",
+        "locksmith/recipes/election.py",
+        "            if view.token == term:",
+        "            if view.token:",
+        "told_once_and_can_say_nothing_more or never_announced",
+        f"{MEMORY} {TERMS}",
+    ),
+    Mutant(
+        "a former leader's announcement is not refused by the store",
+        "locksmith/recipes/term.py",
+        "expect=expect or ABSENT, guard=self.hold.grant",
+        "expect=expect or ABSENT",
+        "lost_before_it_began",
+        TERMS,
+    ),
+    Mutant(
+        "a stalled announcement comes in after a later one",
+        "locksmith/recipes/term.py",
+        "expect=expect or ABSENT, guard=self.hold.grant",
+        "guard=self.hold.grant",
+        "stalled_announcement",
+        TERMS,
+    ),
+    Mutant(
+        "on_lost is called although the term's beginning was told to nobody",
+        "locksmith/recipes/term.py",
+        "        if not self._told:\n            return\n",
+        "",
+        "told_to_nobody",
+        TERMS,
+    ),
+    Mutant(
+        "an update overwrites what was written in between",
+        "locksmith/recipes/cells.py",
+        "ABSENT if found is None else found.version",
+        "ABSENT if found is None else Expect.ANY",
+        "update",
+        "tests/recipes/test_cells.py",
     ),
 ]
