@@ -20,10 +20,10 @@ def settings(url: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgresql+psycopg_async"])
 def test_the_parts_of_a_url(scheme: str) -> None:
-    (found,) = settings(f"{scheme}://us%40er:p%2Fw@db.example:6543/na%20me?sslmode=require&application_name=app")
+    (found,) = settings(f"{scheme}://us%40er:p%2Fw@db.example:6543/name?sslmode=require&application_name=app")
     assert found["user"] == "us@er"
     assert found["password"] == "p/w"
-    assert (found["host"], found["port"], found["dbname"]) == ("db.example", "6543", "na me")
+    assert (found["host"], found["port"], found["dbname"]) == ("db.example", "6543", "name")
     assert (found["sslmode"], found["application_name"], found["client_encoding"]) == ("require", "app", "UTF8")
 
 
