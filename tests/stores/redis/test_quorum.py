@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from locksmith.runtime import Blocking
 from locksmith.store import Grant, Guarantee, Held, Lost, Ticket, Unknown
 from locksmith.testing.contract.faces import FACES, Face
 from locksmith.testing.servers import RedisNodes
-from locksmith_redis import RedisQuorumStore, quorum
+from locksmith_redis import RedisQuorumStore, quorum, votes
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -206,6 +207,31 @@ def test_a_late_success_is_undone(face: Face, nodes: RedisNodes, namespace: str)
     face.run(work())
 
 
+def test_a_vote_that_is_to_be_undone_does_not_count(
+    face: Face, nodes: RedisNodes, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Undoing what a silent server may have done of one try must not undo the next try of the same claim."""
+    monkeypatch.setattr(votes, "_PAUSES", (3.0,))
+
+    async def work() -> None:
+        store = face.store(f"{nodes.url}?timeout=0.3", namespace)
+        mine = claim()
+        for name in ("n", "other"):  # connections are there, and so are the scripts
+            await store.release(await store.acquire(claim(name), queue=False))  # type: ignore[arg-type]
+        first = alone(face, nodes, 0, namespace)
+        rival = await first.acquire(claim(), queue=False)
+        await face.call(nodes.nodes[2].pause)
+        with contextlib.suppress(StoreUnavailable):
+            assert await store.acquire(mine, queue=False) is None
+        await face.call(nodes.nodes[2].resume)
+        assert await first.release(rival) is True
+        await face.call(nodes.nodes[1].kill)
+        with pytest.raises(StoreUnavailable):
+            await store.acquire(mine, queue=False)
+
+    face.run(work())
+
+
 def test_a_lease_outlives_one_server_and_not_two(face: Face, nodes: RedisNodes, namespace: str) -> None:
     async def work() -> None:
         client = face.connect(nodes.url, namespace=namespace, ttl=2.0)
@@ -261,7 +287,7 @@ def test_a_hint_wakes_who_waits(face: Face, nodes: RedisNodes, namespace: str, m
             await face.eventually(subscribed, what="subscribed")
             await face.sleep(0.1)  # the first nap begins anew once subscribed
             assert await lease.release() is True
-            got = await waiting.result(PATIENCE)
+            got = await waiting.result(PATIENCE / 2)  # it would nap until its wait is over
             assert await got.release() is True
 
     face.run(work())

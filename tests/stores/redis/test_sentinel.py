@@ -149,6 +149,22 @@ def test_a_demoted_primary_is_left_at_once(face: Face, namespace: str) -> None:
     face.run(work())
 
 
+def test_a_server_that_is_no_primary_is_not_believed(face: Face, namespace: str) -> None:
+    """Whatever the sentinels say: the server's own ROLE decides."""
+
+    async def work() -> None:
+        with RedisSentinels(down_after=60.0) as group:
+            replica = group.replicas[0]
+            for sentinel in group.sentinels:
+                sentinel.command("SENTINEL", "REMOVE", group.name)
+                sentinel.command("SENTINEL", "MONITOR", group.name, replica.host, replica.port, 2)
+            client = face.connect(f"{group.url}?timeout=1", namespace=namespace)
+            with pytest.raises(StoreUnavailable, match="is not the primary"):
+                await client.lock("n").acquire(wait=0)
+
+    face.run(work())
+
+
 def test_nobody_is_believed_beside_another(face: Face, group: RedisSentinels, namespace: str) -> None:
     """P3 over a fail-over: belief, taken from the leases themselves, never overlaps; and work goes on afterwards."""
     beliefs: list[tuple[float, float]] = []
