@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import locksmith
-from locksmith.testing.servers import ServerMissing, in_ci
+from locksmith.testing.servers import ServerMissing, in_ci, unpacked
 from locksmith.testing.servers.catalogue import KINDS, kind
 from locksmith.testing.servers.resp import ask
 from locksmith.testing.waiting import eventually
@@ -28,7 +28,7 @@ MARKS = {
     name: getattr(pytest.mark, name.partition("-")[0].partition(":")[0])
     for name in KINDS
 }  # fmt: skip
-WITHOUT_A_STORE = {"redis-quorum", "zookeeper", "zookeeper:3", "etcd", "etcd:3", "consul", "consul:3"}
+WITHOUT_A_STORE = {"zookeeper", "zookeeper:3"}
 EACH = [pytest.param(name, marks=MARKS[name]) for name in KINDS if name not in WITHOUT_A_STORE]
 
 
@@ -46,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(cli: Any, folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     cli.env["TMPDIR"] = str(folder)
+    cli.env["XDG_CACHE_HOME"] = str(unpacked.folder("consul").parents[1])  # where the test bed has what it unpacked
     running: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> subprocess.Popen[str]:

@@ -14,9 +14,13 @@ SCHEMES = {
     "rediss+sentinel": "rediss+sentinel://h1,h2,h3/main",
     "redis+cluster": "redis+cluster://h1,h2,h3",
     "rediss+cluster": "rediss+cluster://h1,h2,h3",
+    "redis+quorum": "redis+quorum://h1,h2,h3",
+    "rediss+quorum": "rediss+quorum://h1,h2,h3",
     "postgresql": "postgresql://localhost/app",
     "mysql": "mysql://localhost/app",
     "mariadb": "mariadb://localhost/app",
+    "etcd": "etcd://h1,h2,h3",
+    "etcds": "etcds://h1,h2,h3",
     "consul": "consul://localhost:8500",
     "consuls": "consuls://localhost:8501",
 }
