@@ -109,18 +109,11 @@ class Asking(Store):
         would say that a key is gone which it has not seen.
         """
         reply = await self._ask("PUT", self._transacting, f"[{','.join(ops)}]".encode("ascii"), seconds)
-        if reply.code == OK:
-            return Outcome(
-                [result["KV"] for result in parsed(reply)["Results"] or ()], _NOTHING, reply.since, reply.again
-            )
-        if reply.code != CONFLICT:
-            raise refused(reply.code, reply.body)
-        said = parsed(reply)
-        failed = {error["OpIndex"]: str(error["What"]) for error in said.get("Errors") or ()}
-        for what in failed.values():
+        outcome = _outcome(reply)
+        for what in outcome.failed.values():
             if "ermission denied" in what or "no cluster leader" in what.lower():
                 raise refused(reply.code, what)
-        return Outcome(None, failed, reply.since, reply.again)
+        return outcome
 
     async def _tree(self, prefix: str) -> list[Entry]:
         """The keys that begin so. Raises StoreError."""
@@ -130,6 +123,19 @@ class Asking(Store):
         """The target of a read that decides something; see `_transact`."""
         query = "&".join((*words, "consistent", *([self._server.query] if self._server.query else ())))
         return f"/v1/kv/{prefix}?{query}"
+
+
+def _outcome(reply: Reply) -> Outcome:
+    if reply.code not in (OK, CONFLICT):
+        raise refused(reply.code, reply.body)
+    said = parsed(reply)
+    try:
+        if reply.code == OK:
+            return Outcome([result["KV"] for result in said["Results"] or ()], _NOTHING, reply.since, reply.again)
+        failed = {int(error["OpIndex"]): str(error["What"]) for error in said["Errors"]}
+    except (LookupError, TypeError) as wrong:
+        raise StoreProtocolError("Consul: that is no transaction; check that the URL leads to an agent.") from wrong
+    return Outcome(None, failed, reply.since, reply.again)
 
 
 def parsed(reply: Reply) -> Any:

@@ -39,12 +39,12 @@ def nodes_of(found: Sequence[Entry]) -> list[Node]:
 
 
 def _node(entry: Entry) -> Node:
-    place, index = entry["Key"].rsplit("/", 2), entry["CreateIndex"]
     try:
+        place, index = entry["Key"].rsplit("/", 2), entry["CreateIndex"]
         permits, limit, ttl, born, info, *hidden = json.loads(value_of(entry))
-        name = hidden[0] if hidden else names.decode(place[-2])
+        name = str(hidden[0]) if hidden else names.decode(place[-2]) or ""
         return Node(index, index, name, place[-1], permits, limit, ttl, born, info)
-    except (ValueError, TypeError, IndexError) as wrong:
+    except (ValueError, TypeError, LookupError) as wrong:
         raise StoreProtocolError(
             "what lies where locksmith keeps its claims was not written by locksmith: use another namespace"
         ) from wrong

@@ -94,7 +94,7 @@ class Hub:
             self._ends = os.pipe()
             for end in self._ends:
                 os.set_blocking(end, False)
-        if self._thread is None:
+        if self._thread is None or not self._thread.alive():
             # None again where no thread can be started any more: then the keeper's beats find the grants.
             self._thread = self._runtime.background(self._run, "locksmith-consul-waiting")
         else:

@@ -11,6 +11,7 @@ import math
 import re
 from contextlib import suppress
 from typing import Any, Final
+from uuid import UUID
 
 from locksmith.errors import InvalidTTL, StoreError, StoreProtocolError
 from locksmith.runtime import Event
@@ -90,7 +91,7 @@ class Sessions(Asking):
         }
         reply = await self._ask("PUT", f"/v1/session/create{self._query}", json.dumps(wanted).encode("ascii"))
         if reply.code == OK:
-            return Session(str(parsed(reply)["ID"]), span / 1000, since)
+            return Session(_id(parsed(reply)), span / 1000, since)
         limits = _LIMITS.search(reply.body)
         if limits is None:
             raise refused(reply.code, reply.body)
@@ -129,6 +130,13 @@ class Sessions(Asking):
         self._forget_sessions()
         for session in mine:
             await self._destroy(session.id)
+
+
+def _id(said: Any) -> str:
+    try:
+        return str(UUID(said["ID"]))  # it goes into paths and operations as it is
+    except (LookupError, TypeError, ValueError) as wrong:
+        raise StoreProtocolError("Consul: that is no session; check that the URL leads to an agent.") from wrong
 
 
 def _milliseconds(span: str) -> int:
