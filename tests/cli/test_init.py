@@ -72,3 +72,28 @@ def test_nobody_may_write_there(cli: Any) -> None:
     done = cli("init", "sqlite:////proc/locks.db")
     assert (done.status, done.out) == (2, "")
     assert done.error.startswith("error: ")
+
+
+SERVERS = [
+    pytest.param("postgresql_server", marks=pytest.mark.postgresql),
+    pytest.param("mariadb_server", marks=pytest.mark.mariadb),
+]
+TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE '{}%'"
+ROUTINES = "SELECT count(*) FROM information_schema.routines WHERE routine_name LIKE '{}%'"
+
+
+@pytest.mark.parametrize("fixture", SERVERS)
+def test_what_is_printed_runs_in_the_servers_own_client(
+    cli: Any, request: pytest.FixtureRequest, namespace: str, fixture: str
+) -> None:
+    """And is all that there is to create: a first client adds nothing to it."""
+    server = request.getfixturevalue(fixture)
+    done = cli("init", server.url, "--sql", "--namespace", namespace)
+    assert done.status == 0
+    server.sql(done.out)
+    counts = [server.sql(query.format(namespace)) for query in (TABLES, ROUTINES)]
+    assert all(int(count) > 0 for count in counts)
+    with locksmith.connect(server.url, namespace=namespace) as client, client.lock("x").acquire() as lease:
+        assert lease.held
+    assert cli("init", server.url, "--namespace", namespace).status == 0
+    assert [server.sql(query.format(namespace)) for query in (TABLES, ROUTINES)] == counts

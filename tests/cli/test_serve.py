@@ -28,8 +28,7 @@ MARKS = {
     name: getattr(pytest.mark, name.partition("-")[0].partition(":")[0])
     for name in KINDS
 }  # fmt: skip
-WITHOUT_A_STORE = {"zookeeper", "zookeeper:3"}
-EACH = [pytest.param(name, marks=MARKS[name]) for name in KINDS if name not in WITHOUT_A_STORE]
+EACH = [pytest.param(name, marks=MARKS[name]) for name in KINDS]
 
 
 @pytest.fixture

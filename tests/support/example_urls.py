@@ -19,6 +19,7 @@ SCHEMES = {
     "postgresql": "postgresql://localhost/app",
     "mysql": "mysql://localhost/app",
     "mariadb": "mariadb://localhost/app",
+    "zookeeper": "zookeeper://h1,h2,h3/app",
     "etcd": "etcd://h1,h2,h3",
     "etcds": "etcds://h1,h2,h3",
     "consul": "consul://localhost:8500",

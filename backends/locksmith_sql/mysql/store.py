@@ -71,6 +71,11 @@ class MySQLStore(Cells, People):
         """The statements that create the tables and procedures of this namespace."""
         return list(self._desk.ddl)
 
+    def script(self) -> str:
+        """See Store.script: the client program would end a procedure at its first semicolon."""
+        statements = "".join(f"{text.strip()}$$\n\n" for text in self.ddl())
+        return f"DELIMITER $$\n\n{statements}DELIMITER ;\n"
+
     async def create(self) -> None:
         """Create what is missing of the tables and procedures. Raises StoreAuthError, StoreError."""
         await self._desk.create()
