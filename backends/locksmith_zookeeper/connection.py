@@ -33,8 +33,8 @@ class Life(Protocol):
     def negotiated(self, ttl: float, session: int) -> None:
         """Connected: what the server has made of the ttl, and the session's number."""
 
-    def ended(self) -> None:
-        """Kazoo has given up for good. An expired session is no end: it makes a new one."""
+    def ended(self, error: Exception | None) -> None:
+        """Kazoo has given up for good, for this reason. An expired session is no end: it makes a new one."""
 
 
 class Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
@@ -51,10 +51,10 @@ class Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
         """Kazoo's thread."""
         try:
             super().zk_loop()
-        except Exception as error:  # noqa: BLE001 - kazoo has logged it, and a thread has nobody to raise to
-            self.logger.debug("the connection's thread ended: %r", error)
-        finally:
-            self.life.ended()
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; whoever asks next is told
+            self.life.ended(error)
+        else:
+            self.life.ended(None)
 
     def _send_ping(self, connect_timeout: float) -> None:
         if self.life.silent_for() < QUIET_SHARE * self.life.ttl:
@@ -76,7 +76,6 @@ class Murmur(logging.LoggerAdapter[logging.Logger]):
     def __init__(self) -> None:
         super().__init__(_log, {})
         self.last = ""
-        self.broken = False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Everything at DEBUG."""
@@ -85,7 +84,6 @@ class Murmur(logging.LoggerAdapter[logging.Logger]):
                 self.last = str(msg) % args
             except (TypeError, ValueError):
                 self.last = str(msg)
-            self.broken |= level >= logging.ERROR
         if _log.isEnabledFor(logging.DEBUG):
             _log.log(logging.DEBUG, msg, *args, **kwargs)
 

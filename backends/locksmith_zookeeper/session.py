@@ -68,6 +68,7 @@ class Session:
         self._ready = False
         self._refused = False
         self._over = False
+        self._error: Exception | None = None
         self._closed = False
 
     # What the connection asks; see connection.Life.
@@ -85,8 +86,9 @@ class Session:
         _call_all(self.on_connected)
         self._wake()
 
-    def ended(self) -> None:
+    def ended(self, error: Exception | None) -> None:
         """See Life."""
+        self._error = error
         self._over = True
         self._wake()
 
@@ -209,7 +211,7 @@ class Session:
                 with suppress(ValueError):
                     self._arrivals.remove(arrival)
             if self._over:
-                raise self._gave_up()
+                raise self._gave_up() from self._error
         self._check_ttl()
 
     def _start(self) -> None:
@@ -231,8 +233,8 @@ class Session:
         if self._refused:
             return StoreAuthError("ZooKeeper: the server refused our credentials: correct them in the URL.")
         return StoreProtocolError(
-            f"ZooKeeper: {self._server.address} answered what is no ZooKeeper's word ({self._murmur.last}); check that "
-            "URL, server and version belong together."
+            f"ZooKeeper: {self._server.address} answered what kazoo does not understand ({self._error!r}); check "
+            "that URL, server and version belong together."
         )
 
     def _check_ttl(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,7 +14,7 @@ from kazoo.client import KazooClient
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from locksmith import names, redact
-from locksmith.errors import ConfigurationError
+from locksmith.errors import ConfigurationError, DriverMissing
 
 PORT: Final = 2181
 TIMEOUT: Final = 5.0
@@ -136,6 +137,8 @@ def _credentials(who: str, options: Mapping[str, str]) -> tuple[tuple[tuple[str,
 def _sasl(auth: tuple[tuple[str, str], ...], options: Mapping[str, str]) -> dict[str, str] | None:
     if "sasl_mechanism" not in options:
         return None
+    if find_spec("puresasl") is None:
+        raise DriverMissing("SASL needs pure-sasl, which is not installed: pip install 'pure-sasl>=0.5.1'")
     sasl = {name.removeprefix("sasl_"): options[name] for name in _SASL if name in options}
     for _, pair in auth:
         sasl["username"], _, sasl["password"] = pair.partition(":")

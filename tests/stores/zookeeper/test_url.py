@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import socketserver
+import struct
+import threading
+
 import pytest
 from kazoo.client import KazooClient
 from kazoo.security import CREATOR_ALL_ACL
 from testkit.replies import granted
 
 import locksmith
-from locksmith.errors import ConfigurationError, StoreAuthError, StoreError
+from locksmith.errors import ConfigurationError, DriverMissing, StoreAuthError, StoreError
 from locksmith.testing.servers import RedisServer, ZooKeeperServer
 from locksmith.testing.servers.ports import Port
 from locksmith_zookeeper import url
@@ -31,8 +36,13 @@ def test_a_user_has_nodes_of_its_own_and_is_not_shown() -> None:
     assert "me" not in server.address
 
 
-def test_sasl_and_tls() -> None:
-    server = url.from_url("zookeeper://me:secret@h?sasl_mechanism=DIGEST-MD5&use_ssl=true&verify_certs=false")
+def test_sasl_and_tls(monkeypatch) -> None:
+    wanted = "zookeeper://me:secret@h?sasl_mechanism=DIGEST-MD5&use_ssl=true&verify_certs=false"
+    monkeypatch.setattr(url, "find_spec", lambda name: None)
+    with pytest.raises(DriverMissing, match="pip install 'pure-sasl"):
+        url.from_url(wanted)
+    monkeypatch.setattr(url, "find_spec", lambda name: name)
+    server = url.from_url(wanted)
     assert server.auth == ()
     assert server.sasl == {"mechanism": "DIGEST-MD5", "username": "me", "password": "secret"}
     assert server.tls == {"use_ssl": True, "verify_certs": False}
@@ -110,6 +120,38 @@ def test_what_is_somebody_elses_is_named(face, zookeeper_server, namespace, clai
             face.run(ask())
     assert face.run(owner.release(held))
     assert face.run(owner.delete("c"))
+
+
+class _Refusing(socketserver.BaseRequestHandler):
+    """A server that makes a session, and then does not accept who asks for it."""
+
+    def handle(self) -> None:
+        self._read()
+        self._write(struct.pack("!iiq", 0, 4000, 7) + struct.pack("!i", 16) + bytes(16) + b"\0")
+        self._read()
+        self._write(struct.pack("!iqi", -4, 0, -115))
+
+    def _read(self) -> None:
+        (length,) = struct.unpack("!i", self.request.recv(4, socket.MSG_WAITALL))
+        self.request.recv(length, socket.MSG_WAITALL)
+
+    def _write(self, said: bytes) -> None:
+        self.request.sendall(struct.pack("!i", len(said)) + said)
+
+
+def test_refused_credentials_are_said_to_be_that(face, namespace, claim) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        store = face.store(f"zookeeper://me:secret@127.0.0.1:{server.server_address[1]}?timeout=5", namespace)
+        try:
+            for _ in range(2):
+                with pytest.raises(StoreAuthError) as refused:
+                    face.run(store.acquire(claim(ttl=4.0), queue=False))
+                assert "secret" not in str(refused.value)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.zookeeper
