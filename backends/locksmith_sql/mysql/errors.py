@@ -26,6 +26,7 @@ FORBIDDEN: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1419})
 _NOT_SENT: Final = 2006
 
 _Verdict: TypeAlias = tuple[type[StoreError], str]
+_WHO: Final = "correct the user and the password in the URL (a server that insists on TLS says the same: ssl=required)"
 _RIGHTS: Final = "give this user the rights that docs/stores/mysql.md lists"
 _FULL: Final = "the server cannot write: make room on its disk"
 _BUSY: Final = "too many connections are open: raise max_connections, or let fewer clients connect"
@@ -33,8 +34,7 @@ _READ_ONLY: Final = "this server is read-only: connect to the primary"
 _CHANGED: Final = "the tables were changed under us: leave them alone, or run `locksmith init`"
 
 _CODES: Final[dict[int, _Verdict]] = {
-    1045: (StoreAuthError, "correct the user and the password in the URL"),
-    1698: (StoreAuthError, "correct the user and the password in the URL"),
+    **dict.fromkeys((1045, 1698), (StoreAuthError, _WHO)),
     1130: (StoreAuthError, "let this host connect (CREATE USER 'name'@'host')"),
     1862: (StoreAuthError, "the password has expired: set another one"),
     **dict.fromkeys(FORBIDDEN, (StoreAuthError, _RIGHTS)),

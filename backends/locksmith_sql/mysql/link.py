@@ -20,8 +20,6 @@ from locksmith_sql.mysql.errors import DEADLOCK, answered, code_of, translate, u
 from locksmith_sql.mysql.url import Server
 from locksmith_sql.mysql.wire import Reply
 
-MOST: Final = 16
-"""Connections for requests that one client opens at most; a beat may have one more."""
 _escrow: Final[list[object]] = []
 """Connections inherited by a fork, kept for ever: collecting one would speak on the parent's socket."""
 _FIRST_PAUSE: Final = 0.002
@@ -66,7 +64,8 @@ class Link:
         self._mutex = threading.Lock()
         self._all: set[Any] = set()
         self._idle: list[Any] = []
-        self._free = MOST
+        # A beat may have one more.
+        self._free = self.server.connections
         self._turns: deque[Event] = deque()
 
     async def ask(
@@ -136,6 +135,8 @@ class Link:
             raw = await self._opened(self._left(until))
             wire = self._wire(raw)
             self._all.add(wire)
+            if self.server.tls and not wire.encrypted():
+                raise StoreProtocolError("this server does not speak TLS: take the TLS options out of the URL")
             await self._set_up(wire, until)
         except StoreError:
             self.abort(wire)
@@ -214,7 +215,7 @@ class Link:
             except BaseException:
                 self.abort(wire)
                 raise
-        if self.closed or len(self._idle) > MOST:
+        if self.closed or len(self._idle) > self.server.connections:
             await self.end(wire)
         else:
             self._idle.append(wire)
@@ -258,7 +259,10 @@ class Link:
             if not came:
                 self._give_up(turn)
         if not came:
-            raise StoreUnavailable(f"all {MOST} connections of this client are busy: try again, or use more clients")
+            most = self.server.connections
+            raise StoreUnavailable(
+                f"all {most} connections of this client are busy: try again, or raise the option connections"
+            )
 
     def _give_up(self, turn: Event) -> None:
         with self._mutex:

@@ -18,12 +18,17 @@ TESTED: Final = ("pymysql", "aiomysql")
 _DRIVERS: Final = {False: ("pymysql", "mysqldb"), True: ("aiomysql", "asyncmy")}
 _MODULES: Final = {"mysqldb": "MySQLdb"}
 _TLS: Final = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_check_hostname")
-_OPTIONS: Final = ("timeout", "unix_socket", "ssl", *_TLS, "server_public_key")
+_OPTIONS: Final = ("timeout", "connections", "unix_socket", "ssl", *_TLS, "server_public_key")
 _YES: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Server:
     """Where the server is, and how to get there. Nothing is opened here."""
+
+    tls = False
+    """Whether every connection must be encrypted."""
+    connections: int = 16
+    """How many connections make requests at the same time, at most."""
 
     def __init__(self, address: str, driver: str, database: str, timeout: float) -> None:
         self.address = address
@@ -93,7 +98,10 @@ def from_url(url: str, *, asynchronous: bool) -> Server:
     if "server_public_key" in given:
         extra["server_public_key"] = given["server_public_key"].encode()
     plain = parsed.set(drivername=f"mysql+{driver}", query={})
-    return UrlServer(plain, driver, timeout, extra, _address(parsed))
+    server = UrlServer(plain, driver, timeout, extra, _address(parsed))
+    server.tls = "ssl" in extra
+    server.connections = _connections(given.get("connections"), server.connections)
+    return server
 
 
 def from_client(client: object, *, asynchronous: bool) -> Server:
@@ -109,6 +117,14 @@ def from_client(client: object, *, asynchronous: bool) -> Server:
     if not engine.url.database:
         raise ConfigurationError("the engine's URL names no database: create_engine('mysql+pymysql://host/database')")
     return EngineServer(engine, asynchronous=asynchronous)
+
+
+def _connections(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"option 'connections' is a number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _driver(drivername: str, *, asynchronous: bool) -> str:

@@ -19,6 +19,19 @@ def errors_of(raw: Any) -> tuple[type[Exception], ...]:
     return getattr(raw, "Error", Exception), OSError, EOFError
 
 
+class Line:
+    """The socket of an idle connection."""
+
+    def __init__(self, sock: Any) -> None:
+        self._poll = select.poll() if sock is not None and hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    def quiet(self) -> bool:
+        """Whether nothing has arrived. A server that hangs up says so, and unasked it says nothing else."""
+        return self._poll is None or not self._poll.poll(0)
+
+
 class Wire:
     """One connection. Whoever gets an exception that is not the server's answer must `abort` it."""
 
@@ -29,15 +42,15 @@ class Wire:
         self._cursor = raw.cursor()
         self._limit = 0.0
         # PyMySQL opens its socket and keeps it; other drivers may not show theirs.
-        sock: Any = getattr(raw, "_sock", None)
-        self._poll = select.poll() if sock is not None and hasattr(select, "poll") else None
-        if self._poll is not None:
-            self._poll.register(sock.fileno(), select.POLLIN)
+        self._line = Line(getattr(raw, "_sock", None))
+
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken. The blocking drivers see to that themselves, where it was asked for."""
+        return True
 
     def ready(self) -> bool:
         """Whether the idle connection still lives, as far as can be told without asking the server."""
-        # A server that hangs up says so, and one that we have not asked anything says nothing else.
-        return self._poll is None or not self._poll.poll(0)
+        return self._line.quiet()
 
     def limit(self, seconds: float) -> None:
         """How long a single read or write may take from now on."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
-from locksmith_sql.mysql.wire import Reply, errors_of
+from locksmith_sql.mysql.wire import Line, Reply, errors_of
 
 _GOODBYE: Final = 1.0
 
@@ -20,19 +20,28 @@ class AsyncWire:
         self.raw = raw
         self.errors = errors_of(raw)
         self.owed: list[tuple[str, str]] = []
+        writer = getattr(raw, "_writer", None)
+        self._line = Line(None if writer is None else writer.get_extra_info("socket"))
         self._kinds: tuple[type[Any], ...] = ()
         if type(raw).__module__ == "aiomysql.connection":
             connection, cursor = _quiet()
             raw.__class__ = connection
             self._kinds = (cursor,)
 
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken. aiomysql goes on without it where the server offers none, and says nothing."""
+        writer = getattr(self.raw, "_writer", None)
+        return writer is not None and writer.get_extra_info("ssl_object") is not None
+
     def ready(self) -> bool:
         """Whether the idle connection still lives, as far as can be told without asking the server."""
         reader = getattr(self.raw, "_reader", None)
         if reader is None:
             return not getattr(self.raw, "closed", False)
-        # aiomysql's reader knows more than its base class: there may be last words in front of the end.
-        return not (getattr(reader, "eof_received", False) or reader.at_eof() or reader.exception())
+        # What the loop has read already, and what it has not come to. aiomysql's reader knows more than its base class:
+        # there may be last words in front of the end.
+        heard = getattr(reader, "eof_received", False) or reader.at_eof() or reader.exception()
+        return not heard and self._line.quiet()
 
     async def ask(self, text: str, values: tuple[object, ...], seconds: float) -> Reply:
         """Send a statement and read all that comes back, within so many seconds. Raises the driver's errors."""

@@ -25,6 +25,8 @@ MODULES: Final = {
     "consul": "consul",
     "consuls": "consul",
     "etcd": "etcd",
+    "mariadb": "mariadb",
+    "mysql": "mariadb",
     "redis": "redis",
     "rediss": "redis",
     "sqlite": "sqlite",
