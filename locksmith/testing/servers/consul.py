@@ -270,6 +270,11 @@ class ConsulEnsemble:
         return self.servers[0].url
 
     @property
+    def url(self) -> str:
+        """The URL of the first one: clients ask one agent, which asks the leader."""
+        return self.servers[0].url
+
+    @property
     def urls(self) -> list[str]:
         """The URL of each."""
         return [server.url for server in self.servers]
