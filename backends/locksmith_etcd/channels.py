@@ -11,7 +11,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, Final, NamedTuple
 
-from locksmith_etcd.forks import gate  # first: it says what gRPC reads when it is loaded
+from locksmith_etcd.forks import Cut, gate  # first: it says what gRPC reads when it is loaded
 
 import grpc  # isort: skip
 import grpc.aio  # isort: skip
@@ -59,6 +59,9 @@ _serialised: Final = methodcaller("SerializeToString")
 _WATCH: Final = "/etcdserverpb.Watch/Watch"
 
 
+_SILENCE: Final = rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"locksmith/nothing"))
+
+
 class Channel:
     """A channel to one member, and callables for the verbs, which are dear to make."""
 
@@ -69,9 +72,21 @@ class Channel:
         self.verbs = {verb: channel.unary_unary(verb.path, _serialised, verb.reply.FromString) for verb in _VERBS}
         # One request opens a watch; the server goes on answering after our end of the stream is closed.
         self.watch = channel.unary_stream(_WATCH, _serialised, rpc.WatchResponse.FromString)
+        self._silent: Any = None
+        self._cut = Cut()
+
+    def keep_listening(self, metadata: Any) -> None:
+        """Have gRPC's thread that completes futures live on: it ends with the last call, and is dear to start.
+
+        What keeps it is a watch of a key that never is. (150 us of 500 for a future, measured.)
+        """
+        if self._silent is None or not self._silent.is_active():
+            self._silent = gate.through(partial(self.watch, _SILENCE, metadata=metadata))
+            self._cut.begin(self._silent)
 
     def close(self) -> None:
         """Close it where it is ours."""
+        self._cut.close()
         if self._ours:
             gate.through(self._channel.close)
 

@@ -30,7 +30,10 @@ _SAYINGS: Final[tuple[tuple[re.Pattern[str], _Verdict], ...]] = tuple(
         ("permission denied", (StoreAuthError, "grant the user's role read and write on the prefix locksmith/")),
         ("database space exceeded", (StoreUnavailable, "compact and defragment it, then disarm the NOSPACE alarm")),
         ("too many requests", _TRY_AGAIN),
-        ("CERTIFICATE_VERIFY_FAILED|Hostname Verification", (StoreAuthError, "correct ssl_ca_certs, or ssl_server_name, in the URL")),
+        (
+            "CERTIFICATE_VERIFY_FAILED|Hostname Verification",
+            (StoreAuthError, "correct ssl_ca_certs, or ssl_server_name, in the URL"),
+        ),
         ("CERTIFICATE_REQUIRED|BAD_CERTIFICATE", (StoreAuthError, "give ssl_certfile and ssl_keyfile in the URL")),
         ("WRONG_VERSION_NUMBER|SSL_ERROR_SSL|handshake", (StoreProtocolError, _TLS)),
         ("http1.x server|http2 header with status", (StoreProtocolError, "check that this is the client port of etcd")),

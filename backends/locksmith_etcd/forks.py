@@ -91,3 +91,28 @@ class _Gate:
 
 gate: Final = _Gate()
 os.register_at_fork(before=gate.close, after_in_parent=gate.open, after_in_child=gate.begin)
+
+
+class Cut:
+    """Ends a watch from another thread, so that its reader leaves gRPC."""
+
+    def __init__(self) -> None:
+        self._call: Any = None
+        self._closed = False
+        gate.cut.add(self)
+
+    def begin(self, call: Any) -> None:
+        """This is the watch now."""
+        self._call = call
+        if self._closed:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the watch that there is now; harmless where there is none."""
+        if self._call is not None:
+            self._call.cancel()
+
+    def close(self) -> None:
+        """End it, and every later one."""
+        self._closed = True
+        self.cut()

@@ -16,7 +16,8 @@ from locksmith.runtime import Background, Event, Runtime
 from locksmith.store import Gone, Grant, Ticket
 from locksmith_etcd import rpc
 from locksmith_etcd.keys import after
-from locksmith_etcd.link import Cut, Link
+from locksmith_etcd.forks import Cut
+from locksmith_etcd.link import Link
 from locksmith_etcd.waiters import Waiters
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -104,8 +105,7 @@ class Hub:
         """Tell those whom it concerns; False where this watch is of no use any more."""
         if response.canceled:
             return False
-        for event in response.events:
-            self.waiters.ended(event.kv.key, event.kv.mod_revision)
+        self.waiters.ended([(event.kv.key, event.kv.mod_revision) for event in response.events])
         return not self._closed and self._is_needed()
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from locksmith.runtime import Runtime
 from locksmith_etcd import rpc
 from locksmith_etcd.channels import AUTHENTICATE, Channel, Channels, Verb
 from locksmith_etcd.errors import is_elsewhere, is_old_token, is_refused, translate
-from locksmith_etcd.forks import gate
+from locksmith_etcd.forks import Cut, gate
 
 _PAUSE: Final = 0.02
 _LONGEST: Final = 0.25
@@ -143,6 +143,8 @@ class Link:
     def _start(self, channel: Channel, verb: Verb, request: Any, timeout: float) -> Any:
         call = channel.verbs[verb]
         start = call if channel.native_async else call.future
+        if self._runtime.is_async and not channel.native_async:
+            channel.keep_listening(self._channels.metadata)
         return gate.through(partial(start, request, timeout=timeout, metadata=self._channels.metadata))
 
     async def _finish(self, channel: Channel, call: Any) -> Any:
@@ -182,31 +184,6 @@ class Link:
         elif is_elsewhere(error):
             self._channels.elsewhere(channel)
         return translate(error)
-
-
-class Cut:
-    """Ends a watch from another thread, so that its reader leaves gRPC."""
-
-    def __init__(self) -> None:
-        self._call: Any = None
-        self._closed = False
-        gate.cut.add(self)
-
-    def begin(self, call: Any) -> None:
-        """This is the watch now."""
-        self._call = call
-        if self._closed:
-            self.cut()
-
-    def cut(self) -> None:
-        """End the watch that there is now; harmless where there is none."""
-        if self._call is not None:
-            self._call.cancel()
-
-    def close(self) -> None:
-        """End it, and every later one."""
-        self._closed = True
-        self.cut()
 
 
 async def _ended(call: Any) -> None:

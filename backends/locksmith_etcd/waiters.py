@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from locksmith import nodes
 from locksmith.store import Gone, Grant, Ticket
 from locksmith_etcd.leases import Lease
+
+
+_NEVER: Final = (2**63, 0)
+"""The place of somebody who does not stand before us."""
 
 
 class Place(NamedTuple):
@@ -58,8 +62,7 @@ class Waiters:
             waiter.ahead = {node.owner: (node.order, node.permits) for node in ahead}
             waiter.used = sum(node.permits for node in ahead)
             ended, waiter.ended = waiter.ended, {}
-            for ended_owner, revision in ended.items():
-                self._end(waiter, ended_owner, revision)
+            self._end(waiter, ended)
 
     def forget(self, name: bytes, owner: str) -> None:
         """Nobody waits any more."""
@@ -87,30 +90,31 @@ class Waiters:
         """Whether somebody waits."""
         return bool(self._names)
 
-    def ended(self, key: bytes, revision: int) -> None:
-        """A claim's key was deleted in this revision, by whomever."""
-        name, slash, owner = key.rpartition(b"/")
-        if name + slash not in self._names:
-            return
-        with self._lock:
-            for waiter in self._names.get(name + slash, {}).values():
-                self._end(waiter, owner.decode("ascii", "replace"), revision)
+    def ended(self, keys: Iterable[tuple[bytes, int]]) -> None:
+        """These claims' keys were deleted, each in its revision, by whomever. All that was told at once, at once."""
+        ends: dict[bytes, dict[str, int]] = {}
+        for key, revision in keys:
+            name, slash, owner = key.rpartition(b"/")
+            if name + slash in self._names:
+                ends.setdefault(name + slash, {})[owner.decode("ascii", "replace")] = revision
+        for name, owners in ends.items():
+            with self._lock:
+                for waiter in self._names.get(name, {}).values():
+                    self._end(waiter, owners)
 
-    def _end(self, waiter: _Waiter, owner: str, revision: int) -> None:
+    def _end(self, waiter: _Waiter, owners: dict[str, int]) -> None:
         ticket = waiter.ticket
         if ticket is None:
-            waiter.ended[owner] = revision
+            waiter.ended |= owners
             return
-        if owner == ticket.claim.owner:
-            if revision > ticket.number:
-                ticket.inbox.deliver(Gone())
+        # Our own end first: a lease that ends takes all its keys in one revision, those before us and ours.
+        if owners.get(ticket.claim.owner, 0) > ticket.number:
+            ticket.inbox.deliver(Gone())
             return
-        order, permits = waiter.ahead.get(owner, (revision, 0))
-        if order >= revision:
-            return  # it ended before it stood before us
-        del waiter.ahead[owner]
-        waiter.used -= permits
-        if waiter.used + ticket.claim.permits <= ticket.claim.limit:
+        gone = [owner for owner in owners if waiter.ahead.get(owner, _NEVER)[0] < owners[owner]]
+        for owner in gone:
+            waiter.used -= waiter.ahead.pop(owner)[1]
+        if gone and waiter.used + ticket.claim.permits <= ticket.claim.limit:
             ticket.inbox.deliver(grant_of(ticket))
 
 

@@ -1,0 +1,105 @@
+"""Leases: one for each client and ttl, kept alive by beats alone, and gone when the client is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from locksmith.store import Claim, Gone, Grant, Held, Lost, Ticket
+from locksmith.testing.servers import EtcdServer
+
+pytestmark = pytest.mark.etcd
+Make = Callable[..., Claim]
+
+
+@pytest.fixture(scope="module")
+def quiet_etcd() -> Any:
+    """A server whose leases nobody else makes."""
+    with EtcdServer() as server:
+        yield server
+
+
+def test_one_lease_for_each_ttl_and_none_when_closed(face: Any, claim: Make, quiet_etcd: EtcdServer) -> None:
+    store = face.store(quiet_etcd.url, "t")
+    grants = [face.run(store.acquire(claim(f"n{number}", ttl=30.0), queue=False)) for number in range(5)]
+    grants.append(face.run(store.acquire(claim("m", ttl=7.5), queue=False)))
+    assert [grant.ttl for grant in grants] == [30.0] * 5 + [8.0]
+    assert len({grant.state.id for grant in grants}) == 2
+    assert len(quiet_etcd.leases()) == 2
+    face.run(store.abandon(grants[0].claim, tombstone=True))
+    face.run(store.put("c", b"1", ttl=60.0))
+    face.run(store.put("c", b"2", ttl=60.0))
+    assert len(quiet_etcd.leases()) == 4  # the tombstones' and the cell's: that of its first value is revoked
+    assert face.run(store.delete("c"))
+    face.run(store.close())
+    assert quiet_etcd.leases() == []
+    assert quiet_etcd.keys("locksmith/t/") == []
+
+
+def test_a_refused_try_and_an_impatient_waiter_leave_no_key(face: Any, claim: Make, quiet_etcd: EtcdServer) -> None:
+    store = face.store(quiet_etcd.url, "t")
+    grant = face.run(store.acquire(claim(permits=2, limit=3), queue=False))
+    mine = quiet_etcd.keys("locksmith/t/lock/")
+    assert face.run(store.acquire(claim(permits=2, limit=3), queue=False)) is None
+    assert quiet_etcd.keys("locksmith/t/lock/") == mine
+    ticket = face.run(store.acquire(claim(permits=2, limit=3), queue=True))
+    assert isinstance(ticket, Ticket)
+    face.run(store.abandon(ticket.claim, tombstone=False))
+    assert quiet_etcd.keys("locksmith/t/lock/") == mine
+    assert face.run(store.release(grant))
+    assert quiet_etcd.keys("locksmith/t/lock/") == []
+
+
+def test_an_ended_lease_is_replaced_and_its_claims_are_lost(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
+) -> None:
+    store = face.store(etcd_server.url, namespace)
+    old = face.run(store.acquire(claim(), queue=False))
+    etcd_server.ask("/v3/lease/revoke", ID=old.state.id)
+    new = face.run(store.acquire(claim(), queue=False))
+    assert isinstance(new, Grant)
+    assert new.state.id != old.state.id
+    words = face.run(store.beat([old, new], [], within=5.0))
+    assert [type(word) for word in words] == [Lost, Held]
+
+
+def test_an_evicted_waiter_is_told_at_once(face: Any, claim: Make, etcd_server: EtcdServer, namespace: str) -> None:
+    store = face.store(etcd_server.url, namespace)
+    assert face.run(store.acquire(claim(), queue=False))
+    ticket = face.run(store.acquire(claim(), queue=True))
+    from locksmith.testing.servers.etcd import text
+
+    etcd_server.ask("/v3/kv/deleterange", key=text(ticket.state.key.decode()))
+    assert isinstance(face.news(store, ticket, beats=False), Gone)
+
+
+def test_the_watch_is_one_and_comes_back(face: Any, claim: Make, start_etcd: Any) -> None:
+    """What was released while nobody watched is found when the watch is opened anew, without a beat."""
+    server = start_etcd()
+    store, other = face.store(server.url, "t"), face.store(server.url, "t")
+    held = {name: face.run(other.acquire(claim(name), queue=False)) for name in "ab"}
+    tickets = {name: face.run(store.acquire(claim(name), queue=True)) for name in "ab"}
+    reader = store._hub._reader
+    server.restart()
+    for name in "ab":
+        assert face.run(other.release(held[name])) is True
+        assert isinstance(face.news(store, tickets[name], beats=False), Grant)
+    assert store._hub._reader is reader
+
+
+def test_lingering_ends_by_itself(face: Any, claim: Make, etcd_server: EtcdServer, namespace: str) -> None:
+    """Engine.linger sends a beat with another ttl: from then on the key is on a lease that nobody keeps alive."""
+    store = face.store(etcd_server.url, namespace)
+    grant = face.run(store.acquire(claim(), queue=False))
+    beside = face.run(store.acquire(claim("m"), queue=False))
+    short = grant._replace(claim=grant.claim._replace(ttl=1.0))
+    (word,) = face.run(store.beat([short], [], within=5.0))
+    assert isinstance(word, Held)
+    assert word.ttl < 5.0
+    ticket = face.run(store.acquire(claim(), queue=True))
+    theirs = face.news(store, ticket)
+    assert isinstance(theirs, Grant)
+    assert theirs.token > grant.token
+    assert isinstance(face.run(store.beat([beside], [], within=5.0))[0], Held)
