@@ -266,11 +266,6 @@ class ConsulEnsemble:
 
     @property
     def url(self) -> str:
-        """The URL of the first: a client speaks to one agent, which finds the leader."""
-        return self.servers[0].url
-
-    @property
-    def url(self) -> str:
         """The URL of the first one: clients ask one agent, which asks the leader."""
         return self.servers[0].url
 
