@@ -66,7 +66,7 @@ class Primary:
                 # Not all the time there is: this one may be frozen, and soon be replaced.
                 connection, failure = await self._connect(place, max(_SHARE, min(until - now(), seconds / 4)))
                 if connection is not None:
-                    await self._arrive(place)
+                    await self._arrive(place, connection)
                     return connection
             # Only where some sentinel names a primary is there something to wait for.
             if place is None or now() + pause >= until:
@@ -126,10 +126,14 @@ class Primary:
         await self._end(connection)
         return None, failure
 
-    async def _arrive(self, place: Place) -> None:
+    async def _arrive(self, place: Place, connection: Any) -> None:
         before, self.place = self.place, place
         if before not in (None, place) and self.moved is not None:
-            await self.moved()
+            try:
+                await self.moved()
+            except BaseException:
+                await self._end(connection)
+                raise
 
     async def _say(self, connection: Any, *words: bytes) -> Any:
         settle = self._runtime.settle
