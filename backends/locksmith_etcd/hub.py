@@ -15,8 +15,8 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.runtime import Background, Event, Runtime
 from locksmith.store import Gone, Grant, Ticket
 from locksmith_etcd import rpc
-from locksmith_etcd.keys import after
 from locksmith_etcd.forks import Cut
+from locksmith_etcd.keys import after
 from locksmith_etcd.link import Link
 from locksmith_etcd.waiters import Waiters
 

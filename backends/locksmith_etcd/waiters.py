@@ -10,7 +10,6 @@ from locksmith import nodes
 from locksmith.store import Gone, Grant, Ticket
 from locksmith_etcd.leases import Lease
 
-
 _NEVER: Final = (2**63, 0)
 """The place of somebody who does not stand before us."""
 

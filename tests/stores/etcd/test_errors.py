@@ -14,7 +14,7 @@ import pytest
 
 from locksmith.errors import StoreAuthError, StoreError, StoreProtocolError, StoreUnavailable
 from locksmith.store import Claim, Grant, Held, Ticket, Unknown
-from locksmith.testing.servers import EtcdServer, EtcdUser, RedisServer
+from locksmith.testing.servers import EtcdServer, EtcdUser
 from locksmith_etcd.errors import is_elsewhere, is_old_token, translate
 
 pytestmark = pytest.mark.etcd
@@ -218,9 +218,13 @@ def test_a_full_server_refuses_and_says_so(blocking: Any, claim: Make, start_etc
     server = start_etcd(flags={"quota-backend-bytes": str(16 * 1024 * 1024)})
     store = blocking.store(server.url, "t")
     grant = blocking.run(store.acquire(claim("held"), queue=False))
-    with pytest.raises(StoreUnavailable, match="NOSPACE"):
+
+    def fill() -> None:
         for number in range(400):
             blocking.run(store.put(f"c{number}", b"x" * 65536))
+
+    with pytest.raises(StoreUnavailable, match="NOSPACE"):
+        fill()
     with pytest.raises(StoreUnavailable, match="NOSPACE"):
         blocking.run(store.acquire(claim(), queue=False))
     assert blocking.run(store.release(grant)) is True  # giving back needs no room
