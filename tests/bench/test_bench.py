@@ -44,6 +44,9 @@ SERVERS = {
     "redis_cluster": pytest.mark.redis,
     "redis_nodes": pytest.mark.redis,
     "postgresql_server": pytest.mark.postgresql,
+    "mariadb_server": pytest.mark.mariadb,
+    "zookeeper_server": pytest.mark.zookeeper,
+    "etcd_server": pytest.mark.etcd,
     "consul_server": pytest.mark.consul,
 }
 

@@ -42,14 +42,15 @@ def lineup(url: str) -> Lineup:
     )
 
 
-def _settings(url: str) -> dict[str, Any]:
+def _settings(url: str, database: str = "database") -> dict[str, Any]:
+    """How to connect. `database`: what the driver calls that parameter."""
     parts = urlsplit(url)
     return {
         "host": parts.hostname,
         "port": parts.port or 3306,
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
-        "db": unquote(parts.path.strip("/")),
+        database: unquote(parts.path.strip("/")),
         "charset": "utf8mb4",
         "autocommit": True,
     }
@@ -79,9 +80,9 @@ def _floor(url: str, name: str) -> Iterator[Pair]:
 
 @asynccontextmanager
 async def _async_floor(url: str, name: str) -> AsyncIterator[AsyncPair]:
-    import aiomysql
+    import aiomysql  # type: ignore[import-untyped]
 
-    connection = await aiomysql.connect(**_settings(url))
+    connection = await aiomysql.connect(**_settings(url, "db"))
     try:
         async with connection.cursor() as cursor:
             await cursor.execute(TABLE)
