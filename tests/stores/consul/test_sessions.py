@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import locksmith
 from locksmith.errors import InvalidTTL
 from locksmith.store import ABSENT, Claim, Gone, Grant, Held, Lost, Ticket
+from locksmith.testing import eventually
 from locksmith.testing.servers import ConsulServer
 
 pytestmark = pytest.mark.consul
@@ -192,3 +194,17 @@ def test_a_client_of_py_consul_is_used_and_stays_open(face: Any, consul_server: 
     assert theirs.status.leader()
     with locksmith.connect(theirs) as client, client.lock("n").acquire(wait=5):
         pass
+
+
+def test_a_heart_renews_while_this_process_cannot(consul_server: ConsulServer, namespace: str):
+    """`heartbeat="process"`: a C call that holds the GIL for longer than the session may be silent."""
+    with (
+        locksmith.connect(consul_server.url, namespace=namespace, ttl=1.5, heartbeat="process") as client,
+        locksmith.connect(consul_server.url, namespace=namespace) as other,
+    ):
+        lease = client.lock("n").acquire()
+        eventually(lambda: lease._hold.pulse is not None and (lease._hold.pulse() or 0) > 0, within=30)
+        ctypes.PyDLL(None).sleep(4)
+        assert lease.held
+        assert other.lock("n").try_acquire() is None
+        assert lease.release()
