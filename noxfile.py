@@ -26,7 +26,9 @@ TYPED = ["locksmith", "backends", "benchmarks", "examples/thirdparty_store", "te
 WORKERS = os.environ.get("LOCKSMITH_WORKERS", "4")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 # What gevent could change. The rest starts processes of its own, where nothing is patched.
-GREEN = [f"tests/{folder}" for folder in ("adapters", "contract", "core", "engine", "heart", "stores", "testing")]
+GREEN = ("adapters", "core", "engine", "heart", "recipes", "testing")
+# The stores, in groups that run side by side: their tests mostly wait for servers.
+GREEN_STORES = (("sqlite", "memory", "redis"), ("postgresql", "mysql", "mariadb"), ("zookeeper", "etcd", "consul"))
 
 
 # ------------------------------------------------------------------------------------- which Pythons are here
@@ -161,7 +163,24 @@ def gevent(session: nox.Session) -> None:
     command = ["python", "-m", "gevent.monkey", "--module", "pytest"]
     # A greenlet that waits for ever is out of reach of a signal; this watchdog is a thread of the C library.
     watchdog = ["-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true"]
-    session.run(*command, "-m", "not slow", *watchdog, *(session.posargs or GREEN), env=safe_path())
+    command += ["-m", "not slow", *watchdog]
+    if session.posargs:
+        session.run(*command, *session.posargs, env=safe_path())
+        return
+    side_by_side = [word for paths in green_paths() for word in ("--", *command, *paths)]
+    session.run("python", "tests/support/side_by_side.py", *side_by_side, env=safe_path())
+
+
+def green_paths() -> list[list[str]]:
+    """What each of the processes has to test: everything that is not a store, and the stores in groups."""
+    stores = sorted(Path("tests/stores").glob("[!_]*/")) + sorted(Path("tests/contract").glob("test_*.py"))
+    groups: list[list[str]] = [[f"tests/{folder}" for folder in GREEN]]
+    for names in GREEN_STORES:
+        mine = [path for path in stores if any(name in path.name for name in names)]
+        stores = [path for path in stores if path not in mine]
+        groups.append([str(path) for path in mine])
+    groups[0] += [str(path) for path in stores]
+    return groups
 
 
 @nox.session(python=FIRST)

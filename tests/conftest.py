@@ -34,13 +34,27 @@ settings.register_profile("locksmith", deadline=None, derandomize=in_ci())
 settings.load_profile("locksmith")
 
 
+LONG_CASES = ("crowd", "interrupts", "procs")
+"""The parts of the contract that take long. Every store runs all of them, but not on every Python again."""
+BRIEF_STORES = ("test_memory.py", "test_sqlite.py", "test_redis.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under gevent leave out what is not about the blocking face: event loops, and threads that must be real ones."""
+    """Mark what is slow. Under gevent leave out what is not about the blocking face: event loops, real threads."""
+    for item in items:
+        if _is_long(item) and item.path.name not in BRIEF_STORES:
+            item.add_marker("slow")
     if not _under_gevent():
         return
     left_out = [item for item in items if _needs_native(item)]
     items[:] = [item for item in items if not _needs_native(item)]
     config.hook.pytest_deselected(items=left_out)
+
+
+def _is_long(item: pytest.Item) -> bool:
+    package, _, part = str(getattr(item, "function", item).__module__).rpartition(".")
+    return package == "locksmith.testing.contract" and part in LONG_CASES
 
 
 def _under_gevent() -> bool:
