@@ -22,6 +22,7 @@ class AsyncWire:
         self.owed: list[tuple[str, str]] = []
         writer = getattr(raw, "_writer", None)
         self._line = Line(None if writer is None else writer.get_extra_info("socket"))
+        self._cursor: Any = None
         self._kinds: tuple[type[Any], ...] = ()
         if type(raw).__module__ == "aiomysql.connection":
             connection, cursor = _quiet()
@@ -46,9 +47,10 @@ class AsyncWire:
     async def ask(self, text: str, values: tuple[object, ...], seconds: float) -> Reply:
         """Send a statement and read all that comes back, within so many seconds. Raises the driver's errors."""
         async with asyncio.timeout(seconds):
-            cursor = self.raw.cursor(*self._kinds)
-            if inspect.isawaitable(cursor):
-                cursor = await cursor
+            cursor = self._cursor
+            if cursor is None:
+                cursor = self.raw.cursor(*self._kinds)
+                self._cursor = cursor = await cursor if inspect.isawaitable(cursor) else cursor
             count = await cursor.execute(text, values or None)
             rows = tuple(await cursor.fetchall()) if cursor.description else ()
             reply = Reply(rows, count if isinstance(count, int) else cursor.rowcount, cursor.lastrowid or 0)

@@ -85,6 +85,7 @@ async def _async_floor(url: str, name: str) -> AsyncIterator[AsyncPair]:
     connection = await aiomysql.connect(**_settings(url, "db"))
     try:
         async with connection.cursor() as cursor:
+            await cursor.execute("SET sql_notes = 0")  # that the table is there already is no warning
             await cursor.execute(TABLE)
             await cursor.execute(FREE, (name,))
 

@@ -72,6 +72,20 @@ def test_the_statements_are_what_create_runs(
     blocking.run(store.create())  # once more does no harm
 
 
+def test_the_script_is_what_the_mariadb_program_reads(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    """`locksmith init --sql URL | mariadb app`, for somebody who may not create anything."""
+    store = blocking.store(mariadb_server.url, namespace)
+    script = mariadb_server.folder / "init-by-hand.sql"
+    script.write_text(store.script(), "utf-8")
+    mariadb_server.sql(f"source {script}")
+    with somebody(session, "SELECT, INSERT, UPDATE, DELETE, EXECUTE") as name:
+        theirs = blocking.store(mariadb_server.url_for(username=name, password="theirs"), namespace)
+        grant = blocking.run(theirs.acquire(claim(limit=2), queue=False))
+        assert blocking.run(theirs.release(grant))
+
+
 def test_tables_that_were_dropped(
     face: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_an_async_engine(mariadb_server: MariaDBServer, namespace: str) -> None:
         async with aio.connect(engine, namespace=namespace) as client:
             first = await client.lock("n").acquire()
             waiting = asyncio.ensure_future(client.lock("n").acquire(wait=20))
-            await eventually_async(lambda: _in_line(client), within=20)
+            await eventually_async(partial(_in_line, client), within=20)
             await first.release()
             assert await (await waiting).release()
         async with engine.connect() as connection:
