@@ -85,7 +85,6 @@ class _Gate:
     def begin(self) -> None:
         """After a fork, in the child."""
         self.broken = self.broken or bool(self._inside)
-        self.cut = weakref.WeakSet()
         self.fresh()
 
 
@@ -98,18 +97,19 @@ class Cut:
 
     def __init__(self) -> None:
         self._call: Any = None
+        self._pid = 0
         self._closed = False
         gate.cut.add(self)
 
     def begin(self, call: Any) -> None:
         """This is the watch now."""
-        self._call = call
+        self._call, self._pid = call, os.getpid()
         if self._closed:
             self.cut()
 
     def cut(self) -> None:
-        """End the watch that there is now; harmless where there is none."""
-        if self._call is not None:
+        """End the watch that there is now; harmless where there is none, or only that of a parent process."""
+        if self._call is not None and self._pid == os.getpid():
             self._call.cancel()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ and then everybody's place is looked up once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Final
@@ -52,6 +53,7 @@ class Hub:
         """Begin anew, as in a forked child, where there is no reader."""
         self.waiters.reset()
         self._cut = Cut()
+        self._lock = threading.Lock()
         self._reader: Background | None = None
         self._starting: list[Event] = []
         self.ready = False
@@ -63,8 +65,9 @@ class Hub:
             raise ClientClosed("this store was closed: connect again")
         self._needed_at = self._runtime.clock.now()
         self._starting.append(event)
-        if self._reader is None or not self._reader.alive():
-            self._reader = self._runtime.background(self._run, "locksmith-etcd-watch")
+        with self._lock:
+            if self._reader is None or not self._reader.alive():
+                self._reader = self._runtime.background(self._run, "locksmith-etcd-watch")
         if not self.ready:
             await event.wait(within)
 

@@ -30,7 +30,7 @@ class Reply(NamedTuple):
     since: float
     """The clock, read before the request that was answered was sent."""
     again: bool
-    """Whether it was sent more than once, so that an earlier one may have acted already."""
+    """Whether it was sent before, so that an earlier one may have acted already."""
 
 
 class Link:
@@ -45,15 +45,16 @@ class Link:
     async def ask(self, verb: Verb, request: Any, within: float | None = None) -> Reply:
         """Send one request, to one member after the other until the time is over. Raises StoreError."""
         until = self._now() + (self._timeout if within is None else within)
-        tries = 0
+        tries, again = 0, False
         while True:
             channel = self._channels.current()
             since = self._now()
             try:
                 await self._log_in(channel, until)
-                return Reply(await self._send(channel, verb, request, self._share(until, tries)), since, tries > 0)
+                return Reply(await self._send(channel, verb, request, self._share(until, tries)), since, again)
             except grpc.RpcError as error:
                 tries += 1
+                again = again or not is_refused(error)
                 pause = self._judge(error, channel, tries)
                 if self._now() + pause >= until:
                     raise translate(error) from error

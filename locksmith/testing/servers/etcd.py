@@ -62,7 +62,7 @@ class EtcdServer(Server):
         self.password = password
         self.tls = tls
         self.name = "alone"
-        self.peer = Port()
+        self._peer: Port | None = None
         self._heartbeat, self._election = heartbeat, election
         self._users = dict(users or {})
         self._client_certificates = client_certificates
@@ -94,6 +94,13 @@ class EtcdServer(Server):
         wanted = {**self._tls_options(), **(options or {})}
         query = f"?{urlencode(wanted)}" if wanted else ""
         return f"{'etcds' if self.tls else 'etcd'}://{user}{host}:{port}{query}"
+
+    @property
+    def peer(self) -> Port:
+        """The port on which other members of its ensemble find it."""
+        if self._peer is None:
+            self._peer = Port()
+        return self._peer
 
     @property
     def peer_url(self) -> str:
@@ -228,7 +235,9 @@ class EtcdServer(Server):
     def close(self) -> None:
         """See Server.close."""
         super().close()
-        self.peer.close()
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
 
 
 class EtcdEnsemble:

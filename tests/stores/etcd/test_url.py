@@ -110,6 +110,9 @@ def test_what_is_no_channel_is_refused() -> None:
 def test_members_that_are_gone_are_passed_over(face: Any, claim: Make, etcd_server: EtcdServer, namespace: str) -> None:
     url = f"etcd://127.0.0.1:1,127.0.0.1:2,{etcd_server.host}:{etcd_server.port}"
     store = face.store(url, namespace)
-    assert isinstance(face.run(store.acquire(claim(), queue=False)), Grant)
+    grant = face.run(store.acquire(claim(), queue=False))
+    assert isinstance(grant, Grant)
+    # What nobody listened to has not acted: "not known" after it is no release.
+    assert face.run(face.store(url, namespace).release(grant._replace(token=grant.token + 1))) is False
     with pytest.raises(StoreError):
         face.run(face.store("etcd://127.0.0.1:1,127.0.0.1:2", namespace).acquire(claim(), queue=False))
