@@ -243,7 +243,10 @@ class Link:
                 return
 
     def _left(self, until: float) -> float:
-        return max(0.001, until - self._now())
+        left = until - self._now()
+        # The same number again and again, where it is about that: a socket's time limit costs two calls to change.
+        most = self.server.timeout
+        return most if 0.99 * most < left <= most else max(0.001, left)
 
     async def _enter(self, until: float) -> None:
         with self._mutex:
