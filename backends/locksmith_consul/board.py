@@ -6,6 +6,7 @@ our first one is watched, so that a release wakes the next in line and nobody el
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple, TypeAlias
 
@@ -41,7 +42,7 @@ Granting: TypeAlias = Callable[[Ticket, str], Grant | Gone]
 
 
 class Board:
-    """The tickets of one client by name. Dictionary operations are atomic, so threads need no lock here."""
+    """The tickets of one client by name."""
 
     def __init__(self, keys: Keys, query: str, granting: Granting) -> None:
         self._keys = keys
@@ -50,18 +51,23 @@ class Board:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin anew, with a lock that no other process has."""
+        self._lock = threading.Lock()
         self._tickets: dict[str, dict[str, Ticket]] = {}
 
     def join(self, ticket: Ticket) -> None:
         """Somebody waits for this ticket."""
-        self._tickets.setdefault(ticket.claim.key, {})[ticket.claim.owner] = ticket
+        with self._lock:
+            self._tickets.setdefault(ticket.claim.key, {})[ticket.claim.owner] = ticket
 
     def forget(self, key: str, owner: str, ticket: Ticket | None = None) -> None:
         """Nobody waits any more (for this ticket; its owner may have a newer one)."""
-        waiting = self._tickets.get(key, {})
-        if ticket is None or waiting.get(owner) is ticket:
-            waiting.pop(owner, None)
+        with self._lock:
+            waiting = self._tickets.get(key, {})
+            if ticket is None or waiting.get(owner) is ticket:
+                waiting.pop(owner, None)
+            if not waiting:
+                self._tickets.pop(key, None)  # names come and go
 
     def waiting(self, key: str) -> list[Ticket]:
         """The tickets of a name that have no news, in order."""

@@ -145,6 +145,7 @@ def test_nobody_waits_any_more(line: Line) -> None:
     assert "?recurse" in ask.target
     with pytest.raises(StopIteration):
         watch.send(line.listing(2))
+    assert line.board._tickets == {}
 
 
 def test_an_answer_that_cannot_be_used(line: Line) -> None:
