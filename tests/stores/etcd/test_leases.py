@@ -103,3 +103,17 @@ def test_lingering_ends_by_itself(face: Any, claim: Make, etcd_server: EtcdServe
     assert isinstance(theirs, Grant)
     assert theirs.token > grant.token
     assert isinstance(face.run(store.beat([beside], [], within=5.0))[0], Held)
+
+
+def test_a_grant_of_another_process_is_kept_on_its_own_lease(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
+) -> None:
+    """As heartbeat="process" does: its child knows claim and token, and finds the lease by the key."""
+    store, child = face.store(etcd_server.url, namespace), face.store(etcd_server.url, namespace)
+    grants = [face.run(store.acquire(claim(name, ttl=20.0), queue=False)) for name in "ab"]
+    told = [grant._replace(state=None) for grant in grants]
+    told[1] = told[1]._replace(token=told[1].token + 1)
+    words = face.run(child.beat(told, [], within=5.0))
+    assert [type(word) for word in words] == [Held, Lost]
+    assert words[0].ttl == 20.0
+    assert words[0].since > grants[0].since
