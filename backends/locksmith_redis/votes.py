@@ -95,10 +95,11 @@ class Votes:
         heard = sum(not is_silence(each[-1]) for each in answers.values())
         left_out = [voter for voter in payloads if voter not in answers]
         if heard < self.majority and left_out:
-            return answers | await self._ask(left_out, payloads, within)
-        for voter in left_out:
-            answers[voter] = [unsent(driver.ConnectionError("it failed a moment ago"))] * len(payloads[voter])
-        return answers
+            answers |= await self._ask(left_out, payloads, within)
+        else:
+            silent = unsent(driver.ConnectionError("it failed a moment ago"))
+            answers |= {voter: [silent] * len(payloads[voter]) for voter in left_out}
+        return {voter: answers[voter] for voter in payloads}
 
     async def _ask(
         self, voters: list[Voter], payloads: dict[Voter, list[bytes]], within: float
