@@ -21,7 +21,7 @@ current_setting('synchronous_standby_names'),
 (SELECT count(*) FROM pg_stat_replication),
 (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::bigint FROM pg_stat_activity
   WHERE state <> 'idle' AND datname = current_database() AND pid <> pg_backend_pid()),
-(SELECT count(*) FROM pg_stat_activity), current_setting('max_connections')""",
+(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), current_setting('max_connections')""",
 )
 
 
