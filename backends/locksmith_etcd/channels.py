@@ -70,7 +70,8 @@ class Channel:
         self._ours = ours
         self.native_async = isinstance(channel, grpc.aio.Channel)
         self.verbs = {verb: channel.unary_unary(verb.path, _serialised, verb.reply.FromString) for verb in _VERBS}
-        # One request opens a watch; the server goes on answering after our end of the stream is closed.
+        # One request opens a watch; the server goes on answering after our end of the stream is closed. gRPC's
+        # single-threaded streams would save a wake-up, but a child forked after one was used hangs (grpcio 1.85).
         self.watch = channel.unary_stream(_WATCH, _serialised, rpc.WatchResponse.FromString)
         self._silent: Any = None
         self._cut = Cut()
