@@ -14,6 +14,7 @@ pytestmark = pytest.mark.mariadb
 
 class TestMariaDB(StoreContract):
     rounds = 2000  # each is two commits
+    short = 0.6  # a busy disk makes a dozen of them slow
 
     @pytest.fixture(autouse=True)
     def _server(self, mariadb_server: MariaDBServer) -> None:
