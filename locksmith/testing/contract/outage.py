@@ -139,7 +139,7 @@ class ServerCases(RestartCases):
             await face.call(self.resume)
         with pytest.raises(LeaseLost):
             await lease.release()
-        async with client.lock("n").acquire(wait=ttl + self.margin):
+        async with client.lock("n").acquire(wait=ttl + self.late(face, ttl) + self.margin):
             pass
         assert suspected[:1] == [True]
         await self.nothing_left(face, "n", "m")
