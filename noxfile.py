@@ -1,7 +1,7 @@
 """One command per question; `nox` alone asks all of them. Needs nothing but Python, nox and a package registry.
 
 Knobs, all environment variables:
-    LOCKSMITH_FULL=1        the whole suite on every Python (else the slow tests run on the first one only)
+    LOCKSMITH_FULL=1        the whole suite on every Python (else slow tests and some stores on the first one only)
     LOCKSMITH_WORKERS=8     pytest workers (default 4, most of whose time is waiting for ttls; 0: one process)
     CI=true                 a server program that is missing is a failure, not a skip
 """
@@ -25,6 +25,8 @@ SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
 TYPED = ["locksmith", "backends", "benchmarks", "examples/thirdparty_store", "tests/typing"]
 WORKERS = os.environ.get("LOCKSMITH_WORKERS", "4")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
+# Stores that the first Python is enough for: the others run what is ours, and the stores that most people use.
+ONCE = "several or mariadb or zookeeper or etcd or consul"
 # What gevent could change. The rest starts processes of its own, where nothing is patched.
 GREEN = ("adapters", "core", "engine", "heart", "recipes", "testing")
 # The stores, in groups that run side by side: their tests mostly wait for servers.
@@ -151,7 +153,7 @@ def tests(session: nox.Session) -> None:
     """Does the built package pass its tests, on real servers? All of them on the first Python."""
     install_built(session, *group("test"))
     install_servers(session)
-    chosen = [] if FULL or session.python == FIRST else ["-m", "not slow"]
+    chosen = [] if FULL or session.python == FIRST else ["-m", f"not slow and not ({ONCE})"]
     session.run("pytest", *workers(), *chosen, *session.posargs, env=safe_path())
 
 
@@ -195,7 +197,7 @@ def lowest(session: nox.Session) -> None:
     # cancelled (redis-py 5.2.1); neither is ours to mend. What we leave behind ourselves the other sessions see.
     tolerated = ("DeprecationWarning", "PendingDeprecationWarning", "pytest.PytestUnraisableExceptionWarning")
     relaxed = [word for warning in tolerated for word in ("-W", f"default::{warning}")]
-    session.run("pytest", *workers(), "-m", "not slow", *relaxed, *session.posargs, env=safe_path())
+    session.run("pytest", *workers(), "-m", "not slow and not several", *relaxed, *session.posargs, env=safe_path())
 
 
 def lower_bounds() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ settings.load_profile("locksmith")
 
 LONG_CASES = ("crowd", "interrupts", "procs")
 """The parts of the contract that take long. Every store runs all of them, but not on every Python again."""
+ON_SEVERAL = re.compile(r"_(cluster|quorum|sentinel|several)")
 BRIEF_STORES = ("test_memory.py", "test_sqlite.py", "test_redis.py")
 
 
@@ -45,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _is_long(item) and item.path.name not in BRIEF_STORES:
             item.add_marker("slow")
+        if item.get_closest_marker("redis") and ON_SEVERAL.search(item.path.name):
+            item.add_marker("several")
     if not _under_gevent():
         return
     left_out = [item for item in items if _needs_native(item)]
