@@ -71,7 +71,8 @@ class Votes:
         self, script: Script, tail: bytes, within: float, among: Sequence[Voter] | None = None
     ) -> dict[Voter, Answer | Exception]:
         """What each server says to a script; the driver's errors among it."""
-        asked = await self.ask_all({voter: [script.by_sha + tail] for voter in among or self.voters}, within)
+        voters = self.voters if among is None else among  # nobody is not everybody
+        asked = await self.ask_all({voter: [script.by_sha + tail] for voter in voters}, within)
         again = [voter for voter, answers in asked.items() if isinstance(answers[0], driver.NoScriptError)]
         if again:
             asked |= await self.ask_all({voter: [script.by_source + tail] for voter in again}, within)

@@ -222,6 +222,29 @@ def test_a_vote_that_is_to_be_undone_does_not_count(
     face.run(work())
 
 
+def test_where_every_vote_is_to_be_undone_nobody_is_asked(
+    face: Face, nodes: RedisNodes, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3: a grant by servers that all still owe an undoing would be believed, undone, and given to somebody else."""
+    monkeypatch.setattr(votes, "_PAUSES", (3.0,))
+
+    async def work() -> None:
+        store = face.store(f"{nodes.url}?timeout=0.3", namespace)
+        mine = claim()
+        # connections are there, and so are the scripts
+        await store.release(await store.acquire(claim("other"), queue=False))  # type: ignore[arg-type]
+        for node in nodes.nodes:
+            await face.call(node.pause)
+        with pytest.raises(StoreUnavailable):
+            await store.acquire(mine, queue=False)
+        for node in nodes.nodes:
+            await face.call(node.resume)
+        assert await store.acquire(mine, queue=False) is None
+        await nothing_is_left(face, nodes, namespace)
+
+    face.run(work())
+
+
 def test_a_lease_outlives_one_server_and_not_two(face: Face, nodes: RedisNodes, namespace: str) -> None:
     async def work() -> None:
         client = face.connect(nodes.url, namespace=namespace, ttl=2.0)
