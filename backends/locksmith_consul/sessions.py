@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
-from locksmith.errors import InvalidTTL, StoreError, StoreProtocolError
+from locksmith.errors import InvalidTTL, StoreError, StoreProtocolError, StoreUnavailable
 from locksmith.runtime import Event
 from locksmith_consul.base import Asking, parsed
 from locksmith_consul.errors import refused
@@ -21,6 +20,8 @@ from locksmith_consul.http import NOT_FOUND, OK
 
 FRESH: Final = 4
 """A session is renewed by an acquire when its last word is older than this part of its ttl."""
+ENDED: Final = 2
+"""A session that was silent for so many times its ttl has ended, unless its servers are in trouble."""
 _LIMITS: Final = re.compile(r"must be between \[([^=\]]+)=([^\]]+)\]")
 _SPAN: Final = re.compile(r"([\d.]+)(h|ms|m|µs|us|s)")
 _UNITS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1000.0, "ms": 1.0, "µs": 0.001, "us": 0.001}
@@ -60,18 +61,21 @@ class Sessions(Asking):
             if session is not None and self.runtime.clock.now() - session.since < session.ttl / FRESH:
                 return session
             mine = self.runtime.event()
-            other = self._opening.setdefault(span, mine)
-            if other is not mine:
-                await other.wait(self._server.timeout)
-                continue
             try:
+                # Within the `try`: what a Ctrl-C left noted here would be waited for by everybody, for ever.
+                other = self._opening.setdefault(span, mine)
+                if other is not mine:
+                    await other.wait(self._server.timeout)
+                    continue
                 if session is None or not await self._renew(session):
                     session = await self._make(span)
+                    self._forget_silent()
                     self._known[session.id] = session
                     self._classes[self._span(session.ttl)] = session
                 return session
             finally:
-                self._opening.pop(span, None)
+                if self._opening.get(span) is mine:
+                    del self._opening[span]
                 mine.set()
 
     def _span(self, ttl: float) -> int:
@@ -120,16 +124,28 @@ class Sessions(Asking):
             if known is session:
                 self._classes.pop(span, None)
 
-    async def _destroy(self, session_id: str) -> None:
-        """End a session now, with what lives by it. Where that cannot be said, its ttl says it."""
-        with suppress(StoreError):
+    def _forget_silent(self) -> None:
+        """Forget the sessions that ended because nobody renewed them: ever new ttls make ever new ones."""
+        now = self.runtime.clock.now()
+        for session in list(self._known.values()):
+            if -math.inf < session.since < now - ENDED * session.ttl:
+                self._bury(session)
+
+    async def _destroy(self, session_id: str) -> bool:
+        """End a session now, with what lives by it. False: that cannot be said now, so that its ttl says it."""
+        try:
             await self._driving(lambda: self._driver.session.destroy(session_id))
+        except StoreError as error:
+            return not isinstance(error, StoreUnavailable)
+        return True
 
     async def _end_sessions(self) -> None:
+        self._forget_silent()
         mine = list(self._classes.values())
         self._forget_sessions()
         for session in mine:
-            await self._destroy(session.id)
+            if not await self._destroy(session.id):
+                return  # each would cost its time in vain
 
 
 def _id(said: Any) -> str:

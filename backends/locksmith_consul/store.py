@@ -271,11 +271,13 @@ class ConsulStore(Cells, People):
         lines = {self._keys.line(ticket.claim.key): list[Entry]() for _, ticket in some}
         try:
             outcome = await self._transact([op("get-tree", line) for line in lines], seconds=self._left(until))
+            if outcome.done is None:
+                raise StoreUnavailable(f"Consul: {', '.join(outcome.failed.values())}; try again.")
         except StoreError as error:
             for at, _ in some:
                 words[at] = Unknown(_unavailable(error))
             return
-        for entry in outcome.done or ():
+        for entry in outcome.done:
             lines[entry["Key"].rpartition("/")[0] + "/"].append(entry)
         for at, ticket in some:
             words[at] = self._standing(ticket, lines[self._keys.line(ticket.claim.key)]) or words[at]

@@ -12,9 +12,11 @@ import pytest
 
 import locksmith
 from locksmith.errors import InvalidTTL
-from locksmith.store import ABSENT, Claim, Gone, Grant, Held, Lost, Ticket
+from locksmith.store import ABSENT, Claim, Gone, Grant, Held, Lost, Ticket, Unknown
 from locksmith.testing import eventually
+from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import ConsulServer
+from locksmith_consul.base import Outcome
 
 pytestmark = pytest.mark.consul
 
@@ -87,6 +89,67 @@ def test_many_at_once_make_one_session(started: Start, namespace: str):
         assert len(sessions(server) - before) == 1
         for lease in leases:
             assert lease.release()
+
+
+def test_ever_new_ttls_leave_nothing_behind(face: Any, consul_server: ConsulServer, claim: Make, namespace: str):
+    """A client that lives long must not remember a session for each ttl that it was ever asked for."""
+    store = face.store(consul_server.url, namespace)
+    for number in range(5):
+        grant = face.run(store.acquire(claim(f"n{number}", ttl=20.0 + number), queue=False))
+        assert face.run(store.release(grant))
+    for session in store._known.values():
+        session.since -= 1000.0
+    kept = face.run(store.acquire(claim("kept", ttl=40.0), queue=False))
+    assert set(store._known) == {kept.state.session}
+    assert [session.id for session in store._classes.values()] == [kept.state.session]
+    assert face.run(store.acquire(claim("n0", ttl=20.0), queue=False))
+
+
+def test_closing_does_not_wait_for_a_silent_agent_session_by_session(
+    face: Any, consul_server: ConsulServer, proxy: Proxy, claim: Make, namespace: str
+):
+    store = face.store(f"{proxy.through(consul_server.url)}/?timeout=0.5", namespace)
+    for number in range(40):
+        assert face.run(store.acquire(claim(f"n{number}", ttl=20.0 + number), queue=False))
+    proxy.black_hole()
+    began = time.monotonic()
+    face.run(store.close())
+    assert time.monotonic() - began < 10
+
+
+def test_an_interrupt_while_a_session_is_made(consul_server: ConsulServer, claim: Make, namespace: str):
+    """Whoever needs a session of this ttl next makes one, and does not wait for the one that nobody makes any more."""
+
+    class Interrupted(dict[int, Any]):
+        interrupts = 1
+
+        def setdefault(self, key: int, value: Any = None) -> Any:
+            found = super().setdefault(key, value)
+            if self.interrupts:
+                self.interrupts -= 1
+                raise KeyboardInterrupt
+            return found
+
+    with locksmith.connect(f"{consul_server.url}/?timeout=1", namespace=namespace) as client:
+        client._engine.store._opening = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            client.lock("n", ttl=30.0).acquire(wait=0)
+        assert client._engine.store._opening == {}
+        with client.lock("n", ttl=30.0).acquire(wait=0) as lease:
+            assert lease.held
+
+
+def test_a_look_that_failed_is_no_lost_place(face: Any, consul_server: ConsulServer, claim: Make, namespace: str):
+    """P9: a transaction that came to nothing says nothing about those who wait."""
+    store = face.store(consul_server.url, namespace)
+    assert face.run(store.acquire(claim(), queue=False))
+    ticket = face.run(store.acquire(claim(), queue=True))
+
+    async def rolled_back(*_: Any, **__: Any) -> Outcome:
+        return Outcome(None, {0: "no idea"}, 0.0, again=False)
+
+    store._transact = rolled_back
+    assert [type(word) for word in face.run(store.beat([], [ticket], within=5.0))] == [Unknown]
 
 
 def test_refused_tries_and_timeouts_leave_no_key(face: Any, consul_server: ConsulServer, claim: Make, namespace: str):
