@@ -271,6 +271,8 @@ class Store(ABC):
     Then a claim is silent only when its whole client is; a waiter is kept for as long as a holder, a ttl and not a
     waiter_ttl; and a grant needs no confirmation.
     """
+    heart_from_outside: ClassVar[bool] = True
+    """Whether another process can prolong a claim of this one; else `heartbeat="process"` is refused (ZooKeeper)."""
     exclusive_only: ClassVar[bool] = False
     """Whether the store knows no other claims than one permit of one: semaphores and read-write locks are refused."""
     min_ttl: ClassVar[float] = 0.01

@@ -44,6 +44,11 @@ class Heart:
             raise ConfigurationError('heartbeat="process" needs a URL: its child opens a connection of its own')
         if store.one_process:
             raise ConfigurationError(f'heartbeat="process" cannot reach {store.address}, which lives in one process')
+        if not store.heart_from_outside:
+            raise ConfigurationError(
+                f'heartbeat="process" cannot work with {store.address}: there a claim lives by the connection of the '
+                'process that made it, and no other process can prolong it; use heartbeat="thread"'
+            )
         if not hasattr(os, "register_at_fork"):  # pragma: no cover - Windows
             raise ConfigurationError('heartbeat="process" needs a POSIX system')
         self._hello = {"url": url, "namespace": store.namespace}

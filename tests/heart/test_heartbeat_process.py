@@ -142,3 +142,11 @@ def test_a_child_that_starts_late_takes_its_part_all_the_same(url: str, monkeypa
             assert say(order)
         eventually(lambda: (lease._hold.pulse() or 0) > 0, within=10)
         monkeypatch.undo()
+
+
+def test_a_store_whose_claims_nobody_else_can_prolong_is_refused() -> None:
+    """ZooKeeper: the child would be told "unknown" for ever, and nobody would know that it is of no use."""
+    pytest.importorskip("kazoo")
+    with pytest.raises(locksmith.ConfigurationError, match="no other process can prolong it"):
+        locksmith.connect("zookeeper://127.0.0.1:1", heartbeat="process")
+    locksmith.connect("zookeeper://127.0.0.1:1").close()
