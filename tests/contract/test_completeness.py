@@ -13,14 +13,17 @@ from locksmith.testing.contract import StoreContract
 
 HERE = Path(__file__).parent
 MODULES = {
+    "ConsulStore": "test_consul",
     "EtcdStore": "test_etcd",
     "MemoryStore": "test_memory",
+    "MySQLStore": "test_mariadb",
     "PostgreSQLStore": "test_postgresql",
     "SQLiteStore": "test_sqlite",
     "RedisClusterStore": "test_redis_cluster",
     "RedisQuorumStore": "test_redis_quorum",
     "RedisSentinelStore": "test_redis_sentinel",
     "RedisStore": "test_redis",
+    "ZooKeeperStore": "test_zookeeper",
 }
 OURS = sorted({entry.value.partition(" ")[0].rpartition(":")[2] for entry in entry_points(group="locksmith.stores")
                if entry.dist is not None and entry.dist.name == "locksmith"})  # fmt: skip
