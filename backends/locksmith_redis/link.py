@@ -87,11 +87,13 @@ class Link:
         """Send requests in one write, and read what is answered within so many seconds; errors stand in their place."""
         until = time.monotonic() + within
         answers: list[Answer | Exception] = []
+        again = False
         try:
             wire = self._idle.pop()
         except IndexError:
             pass
         else:
+            again = True
             self._ask_all_on(wire, payloads, until, answers)
             if answers and not isinstance(answers[0], driver.ConnectionError):
                 return answers
@@ -102,7 +104,7 @@ class Link:
         except (driver.RedisError, OSError) as error:
             return [unsent(error)] * len(payloads)
         self._ask_all_on(wire, payloads, until, answers)
-        return answers
+        return [(*each[:2], True) if again and isinstance(each, tuple) else each for each in answers]
 
     @property
     def ready(self) -> bool:

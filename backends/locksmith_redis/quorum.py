@@ -286,6 +286,8 @@ class RedisQuorumStore(QuorumPeople):
 def _enough(servers: list[Server]) -> list[Server]:
     if len(servers) < 3:
         raise ConfigurationError(f"a quorum needs at least three servers: write {EXAMPLE}")
+    if len({(server.settings["host"], server.settings["port"]) for server in servers}) < len(servers):
+        raise ConfigurationError("a server of the quorum is named twice: it has one vote, name each once")
     return servers
 
 

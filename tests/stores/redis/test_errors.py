@@ -16,6 +16,7 @@ from locksmith.store import Claim, Grant, Held, Unknown
 from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import RedisServer
 from locksmith_redis.errors import translate
+from locksmith_redis.scripts import request
 
 pytestmark = pytest.mark.redis
 Make = Callable[..., Claim]
@@ -274,3 +275,19 @@ def test_lost_replies_do_no_harm(face: Any, start_redis: Any, namespace: str, cl
         lose()
         assert run(store.evict("n", evicted.token))
         assert run(store.release(evicted)) is False
+
+
+def test_a_batch_that_was_sent_twice_says_so(face: Any, start_redis: Any, namespace: str, claim: Make) -> None:
+    """Else a release that follows a slot on its way (ASKING and the script, in one batch) would be taken for a loss."""
+    server = start_redis()
+    with Proxy(server.address) as proxy:
+        store = face.store(proxy.through(server.url), namespace)
+        face.run(store.release(face.run(store.acquire(claim("warm"), queue=False))))
+
+        async def ask() -> Any:
+            return await store.runtime.settle(store._link.ask_all([request(b"PING")], 5.0))
+
+        assert [again for _, _, again in face.run(ask())] == [False]
+        proxy.lose_reply(reset=True)
+        assert [again for _, _, again in face.run(ask())] == [True]
+        assert [again for _, _, again in face.run(ask())] == [False]

@@ -106,7 +106,7 @@ def test_the_drivers_own_clients(face: Face, nodes: RedisNodes, namespace: str) 
                 with pytest.raises(AcquireTimeout):
                     await face.connect(nodes.url, namespace=namespace).lock("n").acquire(wait=0)
             await ours.close()
-        for bad in (clients[:2], [*clients[:2], object()], []):
+        for bad in (clients[:2], [*clients[:2], object()], [*clients[:2], clients[0]], []):
             with pytest.raises(ConfigurationError):
                 face.connect(bad)
         for client in clients:
