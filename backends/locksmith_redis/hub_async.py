@@ -49,12 +49,15 @@ class AsyncHub:
             self._refuse_closed()
             if self._connection is None:
                 self._connection = await self._subscribe()
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.get_running_loop().create_task(self._read(), name="locksmith-redis-pushes")
+        self._keep_reading()
         if tickets := self.waiters.tickets():
             # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
             with suppress(StoreError):
                 await self._recheck(tickets)
+
+    def _keep_reading(self) -> None:
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.get_running_loop().create_task(self._read(), name="locksmith-redis-pushes")
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -64,6 +67,9 @@ class AsyncHub:
         """See Store.wait: the reader task wakes the inbox."""
         self._refuse_closed()
         if ticket.inbox.peek() is None:
+            if self._loop is asyncio.get_running_loop():
+                # The task may have ended, for want of anybody who waits, while this ticket's number was on its way.
+                self._keep_reading()
             await ticket.inbox.wait(timeout)
 
     def _settle_here(self) -> None:

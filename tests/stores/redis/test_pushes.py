@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from locksmith.runtime import drive
+from locksmith.runtime_asyncio import Asyncio
 from locksmith.store import Claim, Gone, Grant, Ticket
 from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import RedisServer
@@ -259,3 +260,34 @@ def test_a_closed_client_wakes_its_leader(
     assert not thread.is_alive()
     drive(store.close())
     assert store._hub._wire is None
+
+
+def test_a_subscription_that_broke_while_the_first_waiter_queued(
+    start_redis: Any, namespace: str, claim: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads pushes saw nobody waiting and left, before the number of this place in line had arrived."""
+    server = start_redis()
+
+    async def work() -> None:
+        store = RedisStore.from_url(server.url, runtime=Asyncio(), namespace=namespace)
+        rival = RedisStore.from_url(server.url, runtime=Asyncio(), namespace=namespace)
+        grant = await rival.acquire(claim(), queue=False)
+        asked = store._acquire
+
+        async def breaks(mine: Claim, where: bytes) -> Any:
+            reply = await asked(mine, where)
+            if isinstance(reply, Ticket):
+                store._hub.move()
+                await asyncio.wait([store._hub._reader])
+            return reply
+
+        monkeypatch.setattr(store, "_acquire", breaks)
+        ticket = await store.acquire(claim(), queue=True)
+        assert isinstance(ticket, Ticket)
+        assert isinstance(grant, Grant)
+        await rival.release(grant)
+        assert isinstance(await news(store, ticket, within=20.0), Grant)
+        await store.close()
+        await rival.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
