@@ -10,7 +10,7 @@ from typing import Any, Final
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from locksmith.errors import StoreError
+from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.store import Claim, Grant, Store
 from locksmith_zookeeper.errors import translate
 from locksmith_zookeeper.line import Place, in_order
@@ -36,6 +36,7 @@ class Base(Store):
 
     _server: Server
     _root: str
+    _closed = False
 
     def _fresh(self) -> None:
         self._lock = threading.Lock()
@@ -67,6 +68,8 @@ class Base(Store):
             with self._lock:
                 session = self._sessions.get(ttl)
                 if session is None:
+                    if self._closed:
+                        raise StoreUnavailable("ZooKeeper: the store was closed while this asked: connect again.")
                     session = self._sessions[ttl] = self._new_session(ttl)
         return session
 
@@ -163,7 +166,9 @@ class Base(Store):
     # Life.
 
     async def close(self) -> None:
-        """See Store.close."""
+        """See Store.close. From here on a request that comes late, the keeper's last one, makes no session any more."""
+        with self._lock:
+            self._closed = True
         await self._tidy_up()
         for session in list(self._sessions.values()):
             await session.close()

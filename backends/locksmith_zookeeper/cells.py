@@ -232,13 +232,19 @@ class Cells(Base):
                     events.discard(event)
 
     async def _watch(self, path: str) -> None:
+        over = False
+
         def fired(_: WatchedEvent) -> None:
+            nonlocal over
+            over = True
             self._armed.discard(path)
             for event in self._watched.pop(path, set()):
                 event.set()
 
         await self._answers(self._people, Exists(path, fired), until=self._until(), path=path)
         self._armed.add(path)
+        if over:  # on kazoo's thread, before we came to note that there is a watch
+            self._armed.discard(path)
 
 
 def _over(found: Found) -> bool:

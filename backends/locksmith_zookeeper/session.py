@@ -126,7 +126,8 @@ class Session:
                 self.post(Delete(f"{parent}/{child}", -1))
                 self.forget(f"{parent}/{child}")
             if left:
-                self.sweep()
+                # This owner alone: each one's search would otherwise begin those of all others anew.
+                self.post(GetChildren(parent, None), partial(self._sweep, owner))
             else:
                 self.settled(owner)
 
@@ -189,6 +190,13 @@ class Session:
     def confirmed(self, since: float) -> None:
         """A majority has confirmed a request that was sent after `since`."""
         self.word = max(self.word, since)
+
+    def believed(self, number: int, since: float) -> float:
+        """Since when a node that lives by this session is believed in: never, where we have another one by now.
+
+        The server may keep that one, and the node, for a while yet, but nobody prolongs it.
+        """
+        return since if number == self.number else float("-inf")
 
     @property
     def connected(self) -> bool:

@@ -37,6 +37,7 @@ class ZooKeeperStore(Beats, Cells, People):
         | Guarantee.CELLS
     )
     by_session = True
+    heart_from_outside = False
 
     def __init__(self, server: url.Server, runtime: Runtime, namespace: str) -> None:
         self.runtime = runtime
@@ -116,7 +117,11 @@ class ZooKeeperStore(Beats, Cells, People):
                 raise
             made, children = answer.values[-2:]
             if not isinstance(made, Exception):
-                return self._entered(session, parent, claim, data, made, children, answer)
+                entered = self._entered(session, parent, claim, data, made, children, answer)
+                if isinstance(children, NoAuthError):  # without the line nobody knows whose turn it is
+                    await self._leave(session, claim, entered[0], until)
+                    raise translate(children, parent) from children
+                return entered
             self._refuse_unmakeable(above, answer.values, parent, until)
             # The name's node, or one above it, is not there, or was deleted just now because it was empty.
             above = self._parents(f"{parent}/")
@@ -161,7 +166,7 @@ class ZooKeeperStore(Beats, Cells, People):
             await self._leave(session, claim, spot, until)
             raise
         if at < granted(places):
-            return Grant(claim, spot.token, session.ttl, since, state=spot)
+            return Grant(claim, spot.token, session.ttl, session.believed(spot.session, since), state=spot)
         if not queue:
             await self._leave(session, claim, spot, until)
             return None

@@ -142,10 +142,10 @@ class Waiter:
 def grant(session: Session, ticket: Ticket) -> Grant:
     """The grant of a ticket whose turn has come; it is believed since the session's last word that a majority heard."""
     claim = ticket.claim
+    spot: Spot = ticket.state
     if claim.permits < claim.limit:
-        spot: Spot = ticket.state
         session.post(SetData(spot.path, spot.value + MARK, -1))
-    return Grant(claim, ticket.number, session.ttl, session.word, state=ticket.state)
+    return Grant(claim, ticket.number, session.ttl, session.believed(spot.session, session.word), state=spot)
 
 
 def _marked(value: Any) -> bool:

@@ -6,10 +6,11 @@ import logging
 import time
 
 import pytest
+from kazoo.security import make_acl
 from testkit.replies import eventually, granted, queued
 
 import locksmith
-from locksmith.errors import InvalidTTL
+from locksmith.errors import InvalidTTL, StoreAuthError, StoreUnavailable
 from locksmith.store import Gone, Grant, Held, Lost, Unknown
 from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import ZooKeeperServer
@@ -140,3 +141,77 @@ def test_kazoos_log_stays_among_those_who_debug(zookeeper_server, namespace, cap
                 proxy.drop()
             assert client.lock("n").acquire(wait=10).release()
         assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_a_claim_found_in_another_session_is_not_believed_in(face, claim, namespace, zookeeper_server) -> None:
+    """P3: it ends with that session, whose last word was not ours: two would hold it until our next beat."""
+    one, other = (face.store(zookeeper_server.url, namespace) for _ in range(2))
+    grant = granted(face.run(one.acquire(claim(), queue=False)))
+    found = granted(face.run(other.acquire(grant.claim, queue=False)))
+    assert found.token == grant.token
+    assert found.since == float("-inf")
+    waiting = claim()
+    assert queued(face.run(one.acquire(waiting, queue=True)))
+    ticket = queued(face.run(other.acquire(waiting, queue=True)))
+    assert face.run(one.release(grant))
+    eventually(lambda: isinstance(ticket.inbox.peek(), Grant), 10.0, "its turn")
+    assert granted(ticket.inbox.peek()).since == float("-inf")
+
+
+def test_a_request_that_comes_after_closing_makes_no_session(face, store, claim, zookeeper_server) -> None:
+    """The keeper's last one may; its session and kazoo's threads would stay for as long as the process."""
+    grant = granted(face.run(store.acquire(claim(), queue=False)))
+    face.run(store.close())
+    with pytest.raises(StoreUnavailable, match="closed"):
+        face.run(store.abandon(grant.claim, tombstone=True))
+    assert store._sessions == {}
+
+
+def test_many_doubts_are_settled_with_a_few_requests_each(face, store, claim) -> None:
+    """After a broken connection: each node that was found began the search for all of them anew, cubed in the end."""
+    first = granted(face.run(store.acquire(claim(), queue=False)))
+    tickets = [queued(face.run(store.acquire(claim(), queue=True))) for _ in range(20)]
+    session = store._session(30.0)
+    for ticket in tickets:
+        store.leave(ticket)
+        session.doubt(ticket.claim.owner, ticket.state.parent)
+    post, posted = session.post, []
+
+    def count(request, then=None) -> None:
+        posted.append(request)
+        post(request, then)
+
+    session.post = count
+    session.sweep()
+    eventually(lambda: not session._doubts, 20.0, "the doubts are settled")
+    assert len(posted) <= 5 * len(tickets)
+    assert [view.owner for view in face.run(store.inspect("n")).holders] == [first.claim.owner]
+    assert face.run(store.inspect("n")).waiters == []
+
+
+def test_a_line_that_may_not_be_read_is_refused_and_nothing_is_left(face, store, claim, looker, namespace) -> None:
+    """A node was made anew for ever, because one's own was not in the line."""
+    assert face.run(store.release(granted(face.run(store.acquire(claim(), queue=False)))))
+    path = f"/{namespace}/lock/n"
+    looker.set_acls(path, [make_acl("world", "anyone", create=True, delete=True, admin=True)])
+    with pytest.raises(StoreAuthError, match="read"):
+        face.run(store.acquire(claim(), queue=False))
+    looker.set_acls(path, [make_acl("world", "anyone", all=True)])
+    assert looker.get_children(path) == []
+
+
+def test_a_watch_that_fires_before_it_is_noted_is_not_noted(face, store, monkeypatch) -> None:
+    """Otherwise `changed` trusted in a watch that was over, and only looked every few seconds."""
+    face.run(store.put("c", b"1"))
+    answers = store._answers
+
+    async def late(session, *requests, **settings):
+        answer = await answers(session, *requests, **settings)
+        for request in requests:
+            if getattr(request, "watcher", None):
+                request.watcher(None)  # on kazoo's thread, which was faster than ours
+        return answer
+
+    monkeypatch.setattr(store, "_answers", late)
+    face.run(store._watch(store._cell("c")))
+    assert store._armed == set()
