@@ -12,7 +12,7 @@ from locksmith.store import Gone, Grant, Held, Lost, Ticket, Unknown, Waiting, W
 from locksmith_etcd import keys
 from locksmith_etcd.channels import KEEPALIVE, TXN
 from locksmith_etcd.keys import Keys
-from locksmith_etcd.leases import Lease, Leases
+from locksmith_etcd.leases import Lease, Leases, On
 from locksmith_etcd.link import Link, Reply
 from locksmith_etcd.rpc import LeaseKeepAliveRequest
 from locksmith_etcd.waiters import grant_of
@@ -58,7 +58,7 @@ class Round:
         """Leases that only the keys could tell of: their grants were given to another client of this process' user."""
         found = [self._found[self._keys.claim(grant.claim)] for grant in grants]
         numbers = {kvs[0].lease for kvs in found if not isinstance(kvs, StoreError) and kvs} - self._heard.keys()
-        return [Lease(number, None, 0.0, -math.inf) for number in numbers]
+        return [Lease(number, 0.0, -math.inf) for number in numbers]
 
     def grant(self, grant: Grant) -> Word:
         """What has become of a grant."""
@@ -103,7 +103,9 @@ async def beat(
     round_ = Round(link, all_keys, within)
     names = {ticket.state.name for ticket in tickets}
     reads = [keys.read(all_keys.claim(grant.claim)) for grant in grants] + [keys.read_all(name) for name in names]
-    known = [grant.state for grant in grants if grant.state is not None] + [ticket.state.lease for ticket in tickets]
+    known = [grant.state.lease for grant in grants if grant.state is not None] + [
+        ticket.state.lease for ticket in tickets
+    ]
     await round_.ask(reads, known)
     if strangers := round_.strangers(grants):
         await round_.ask([], strangers)
@@ -122,9 +124,12 @@ async def places(link: Link, all_keys: Keys, tickets: Sequence[Ticket], within: 
 
 
 def _lingers(grant: Grant) -> bool:
-    """Whether this grant is to end some time from now, and not when its lease does: see Engine.linger."""
-    lease: Lease | None = grant.state
-    return lease is not None and lease.asked is not None and lease.asked != Leases.seconds(grant.claim.ttl)
+    """Whether this grant is to end some time from now, and not when its lease does: see Engine.linger.
+
+    Also one that lingers for about its ttl: its lease is kept alive for as long as the client uses that ttl.
+    """
+    on: On | None = grant.state
+    return on is not None and on.ttl != grant.claim.ttl
 
 
 async def _move(link: Link, all_keys: Keys, leases: Leases, grant: Grant, within: float) -> Word:

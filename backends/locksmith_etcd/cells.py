@@ -47,7 +47,9 @@ class Cells(Asking):
             reply = await self._change(where, keys.put(where, written, lease, before=True), expect, guard)
             if reply.message.succeeded:
                 version: int = reply.message.header.revision
-                await self._end_lease_of(reply.message.responses[0].response_put.prev_kv)
+                replaced = reply.message.responses[0].response_put.prev_kv
+                if replaced.lease != lease:  # it is where this is the second try, and the first one wrote as well
+                    await self._end_lease_of(replaced)
                 return version
             found = _found(reply)
             if reply.again and found is not None and found.value == written:

@@ -64,8 +64,8 @@ class Hub:
         if self._closed:
             raise ClientClosed("this store was closed: connect again")
         self._needed_at = self._runtime.clock.now()
-        self._starting.append(event)
         with self._lock:
+            self._starting.append(event)
             if self._reader is None or not self._reader.alive():
                 self._reader = self._runtime.background(self._run, "locksmith-etcd-watch")
         if not self.ready:
@@ -73,7 +73,7 @@ class Hub:
 
     async def _run(self) -> None:
         failures = 0
-        while not self._closed and self._is_needed():
+        while self._goes_on():
             with suppress(StoreError, ClientClosed):
                 async with aclosing(self._link.watch(self._request, self._cut)) as stream:
                     async for response in stream:
@@ -85,7 +85,14 @@ class Hub:
             self.ready = False
             await self._runtime.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             failures += 1
-        self.ready = False
+
+    def _goes_on(self) -> bool:
+        # Decided and noted in one step: whoever comes to wait just now must not rely on a reader that is about to end.
+        with self._lock:
+            if not self._closed and self._is_needed():
+                return True
+            self._reader = None
+            return False
 
     def _is_needed(self) -> bool:
         now = self._runtime.clock.now()

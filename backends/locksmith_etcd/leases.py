@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
@@ -21,12 +21,10 @@ TOMBSTONE: Final = 60
 class Lease:
     """A lease as we last heard of it."""
 
-    __slots__ = ("asked", "id", "lost", "since", "ttl")
+    __slots__ = ("id", "lost", "since", "ttl")
 
-    def __init__(self, number: int, asked: int | None, ttl: float, since: float) -> None:
+    def __init__(self, number: int, ttl: float, since: float) -> None:
         self.id = number
-        self.asked = asked
-        """The whole seconds it was granted for; None: by somebody else."""
         self.ttl = ttl
         """The seconds that the server keeps it after its last word, which may be more."""
         self.since = since
@@ -39,6 +37,13 @@ class Lease:
             self.lost = True
         elif since > self.since:
             self.since, self.ttl = since, float(answer.TTL)
+
+
+class On(NamedTuple):
+    """What a grant's state tells: where its key lies, and the ttl that its claim was put there for."""
+
+    lease: Lease
+    ttl: float
 
 
 class Leases:
@@ -96,12 +101,12 @@ class Leases:
         reply = await self._link.ask(GRANT, rpc.LeaseGrantRequest(TTL=seconds), within)
         if reply.message.error:
             raise StoreUnavailable(f"etcd: {reply.message.error}; try again.")
-        return Lease(reply.message.ID, seconds, float(reply.message.TTL), reply.since)
+        return Lease(reply.message.ID, float(reply.message.TTL), reply.since)
 
     async def adopt(self, number: int, within: float) -> Lease:
         """Somebody else's lease, kept alive just now. Raises LeaseGone, StoreError."""
         reply = await self._link.ask(KEEPALIVE, rpc.LeaseKeepAliveRequest(ID=number), within)
-        lease = Lease(number, None, float(reply.message.TTL), reply.since)
+        lease = Lease(number, float(reply.message.TTL), reply.since)
         if lease.ttl <= 0:
             raise LeaseGone("the lease has ended")
         return lease

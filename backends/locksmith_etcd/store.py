@@ -22,7 +22,7 @@ from locksmith_etcd.channels import DELETE, KEEPALIVE, TXN, Channels
 from locksmith_etcd.errors import LeaseGone
 from locksmith_etcd.hub import Hub
 from locksmith_etcd.keys import Keys
-from locksmith_etcd.leases import Lease, Leases
+from locksmith_etcd.leases import Lease, Leases, On
 from locksmith_etcd.link import Link, Reply
 from locksmith_etcd.people import People
 from locksmith_etcd.rpc import DeleteRangeRequest, LeaseKeepAliveRequest
@@ -88,10 +88,12 @@ class EtcdStore(Cells, People):
             reply = await self._try(claim)
             if reply is not None:
                 return reply
-            await hub.start(self.runtime.event(), self._timeout)
-        # Known before the request is sent: the end of those ahead may be told before its reply.
+        # Known before the request is sent: the end of those ahead may be told before its reply. And before the reader
+        # is looked for, which ends where nobody waits.
         hub.waiters.expect(name, claim.owner)
         try:
+            if not hub.ready:
+                await hub.start(self.runtime.event(), self._timeout)
             reply = await self._enqueue(claim)
         except BaseException:
             hub.waiters.forget(name, claim.owner)
@@ -108,14 +110,14 @@ class EtcdStore(Cells, People):
             if mine is not None:
                 # A repeated request. A waiter's place is for `_enqueue` to find.
                 return await self._again(claim, reply) if mine < nodes.granted(line) else None
-            nodes.check_limit(claim, line)
+            nodes.check_limit(claim, line[:1])
             used = sum(node.permits for node in line)
             if reply.message.responses[1].response_range.kvs or used + claim.permits > claim.limit:
                 return None
             # It fits, unless somebody new comes first; those who go meanwhile only make room.
             seen = reply.message.header.revision
             reply, lease = await self._put(claim, partial(self._keys.take_behind, seen))
-        return Grant(claim, reply.message.header.revision, lease.ttl, lease.since, state=lease)
+        return Grant(claim, reply.message.header.revision, lease.ttl, lease.since, state=On(lease, claim.ttl))
 
     async def _enqueue(self, claim: Claim) -> Grant | Ticket | None:
         reply, lease = await self._put(claim, self._keys.enqueue)
@@ -130,13 +132,14 @@ class EtcdStore(Cells, People):
         line = keys.line(found)
         mine = next(at for at, node in enumerate(line) if node.owner == claim.owner)
         try:
-            nodes.check_limit(claim, line[:mine])
+            # The first alone: one behind it that has another limit is about to leave, as this one would be.
+            nodes.check_limit(claim, line[:mine][:1])
         except SettingsConflict:
             await self.abandon(claim, tombstone=False)
             raise
         token = line[mine].token
         if mine < nodes.granted(line):
-            return Grant(claim, token, lease.ttl, lease.since, state=lease)
+            return Grant(claim, token, lease.ttl, lease.since, state=On(lease, claim.ttl))
         place = Place(self._keys.name(claim.key), self._keys.claim(claim), lease)
         ticket = Ticket(claim, token, lease.since, Inbox(self.runtime.event()), state=place)
         self._hub.waiters.bind(ticket, line[:mine])

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from locksmith import nodes
 from locksmith.store import Gone, Grant, Ticket
-from locksmith_etcd.leases import Lease
+from locksmith_etcd.leases import Lease, On
 
 _NEVER: Final = (2**63, 0)
 """The place of somebody who does not stand before us."""
@@ -120,4 +120,4 @@ class Waiters:
 def grant_of(ticket: Ticket) -> Grant:
     """The grant of a ticket whose turn it is, believed in from the last answered word about its lease."""
     lease: Lease = ticket.state.lease
-    return Grant(ticket.claim, ticket.number, lease.ttl, lease.since, state=lease)
+    return Grant(ticket.claim, ticket.number, lease.ttl, lease.since, state=On(lease, ticket.claim.ttl))

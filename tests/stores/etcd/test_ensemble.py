@@ -83,7 +83,7 @@ def test_what_a_stale_leader_revoked_is_lost_at_the_next_beat(
     grant = face.run(store.acquire(claim(), queue=False))
     waiting = face.run(store.acquire(claim(), queue=True))
     # As it would arrive here: the lease, and with it the keys, are gone before their time.
-    face.run(operator._leases.revoke(grant.state.id))
+    face.run(operator._leases.revoke(grant.state.lease.id))
     words = face.run(store.beat([grant], [waiting], within=5.0))
     assert [type(word) for word in words] == [Lost, Gone]
     assert isinstance(face.news(store, waiting, beats=False), Gone)

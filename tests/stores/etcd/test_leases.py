@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from locksmith.errors import SettingsConflict
 from locksmith.store import Claim, Gone, Grant, Held, Lost, Ticket
+from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import EtcdServer
 
 pytestmark = pytest.mark.etcd
@@ -26,7 +28,7 @@ def test_one_lease_for_each_ttl_and_none_when_closed(face: Any, claim: Make, qui
     grants = [face.run(store.acquire(claim(f"n{number}", ttl=30.0), queue=False)) for number in range(5)]
     grants.append(face.run(store.acquire(claim("m", ttl=7.5), queue=False)))
     assert [grant.ttl for grant in grants] == [30.0] * 5 + [8.0]
-    assert len({grant.state.id for grant in grants}) == 2
+    assert len({grant.state.lease.id for grant in grants}) == 2
     assert len(quiet_etcd.leases()) == 2
     face.run(store.abandon(grants[0].claim, tombstone=True))
     face.run(store.put("c", b"1", ttl=60.0))
@@ -57,10 +59,10 @@ def test_an_ended_lease_is_replaced_and_its_claims_are_lost(
 ) -> None:
     store = face.store(etcd_server.url, namespace)
     old = face.run(store.acquire(claim(), queue=False))
-    etcd_server.ask("/v3/lease/revoke", ID=old.state.id)
+    etcd_server.ask("/v3/lease/revoke", ID=old.state.lease.id)
     new = face.run(store.acquire(claim(), queue=False))
     assert isinstance(new, Grant)
-    assert new.state.id != old.state.id
+    assert new.state.lease.id != old.state.lease.id
     words = face.run(store.beat([old, new], [], within=5.0))
     assert [type(word) for word in words] == [Lost, Held]
 
@@ -117,3 +119,57 @@ def test_a_grant_of_another_process_is_kept_on_its_own_lease(
     assert [type(word) for word in words] == [Held, Lost]
     assert words[0].ttl == 20.0
     assert words[0].since > grants[0].since
+
+
+def test_a_claim_that_lingers_for_its_own_ttl_is_kept_alive_by_nobody(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
+) -> None:
+    """run_once(ttl=30, at_least=30): what is left rounds to the ttl; on the client's lease the name stayed closed."""
+    store = face.store(etcd_server.url, namespace)
+    grant = face.run(store.acquire(claim(), queue=False))
+    beside = face.run(store.acquire(claim("m"), queue=False))
+    (word,) = face.run(store.beat([grant._replace(claim=grant.claim._replace(ttl=29.9))], [], within=5.0))
+    assert isinstance(word, Held)
+    store._leases._by_ttl.clear()
+    face.run(store._leases.revoke(beside.state.lease.id))
+    assert [node.token for node in face.run(store.inspect("n")).holders] == [grant.token]
+    assert face.run(store.inspect("m")).holders == []
+
+
+def test_another_limit_that_is_about_to_be_refused_does_not_hurt_others(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
+) -> None:
+    """It stands in line for as long as its refusal takes; who has the right limit was refused as well."""
+    store, wrong = face.store(etcd_server.url, namespace), face.store(etcd_server.url, namespace)
+    grant = face.run(store.acquire(claim(), queue=False))
+
+    async def too_late(*_: Any, **__: Any) -> None:
+        """Its process was stopped."""
+
+    abandon, wrong.abandon = wrong.abandon, too_late
+    stranger = claim(limit=2)
+    assert face.run(wrong.acquire(claim("warm"), queue=True))
+    assert face.run(wrong.acquire(claim("warm"), queue=True))  # from now on it joins lines at once
+    with pytest.raises(SettingsConflict):
+        face.run(wrong.acquire(stranger, queue=True))
+    assert face.run(store.acquire(claim(), queue=False)) is None
+    ticket = face.run(store.acquire(claim(), queue=True))
+    assert isinstance(ticket, Ticket)
+    face.run(abandon(stranger, tombstone=False))
+    assert face.run(store.release(grant))
+    assert isinstance(face.news(store, ticket), Grant)
+
+
+def test_a_cell_that_was_written_twice_for_want_of_a_reply_stays(
+    face: Any, etcd_server: EtcdServer, namespace: str
+) -> None:
+    """The second write replaced the first one's, which lay on the same lease: with that the cell was gone."""
+    with Proxy(etcd_server.address) as proxy:
+        store = face.store(proxy.through(etcd_server.url), namespace)
+        assert face.run(store.get("c")) is None
+        fault = proxy.lose_reply(matching=b"the value", reset=True)
+        version = face.run(store.put("c", b"the value", ttl=60.0))
+        assert fault.fired
+        cell = face.run(store.get("c"))
+        assert cell is not None
+        assert (cell.value, cell.version) == (b"the value", version)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncGenerator, Callable
 from itertools import permutations
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from locksmith.nodes import Node
-from locksmith.runtime import Blocking
+from locksmith.runtime import Blocking, drive
 from locksmith.store import Claim, Gone, Grant, Inbox, Ticket
+from locksmith.testing import eventually
+from locksmith_etcd.hub import Hub
 from locksmith_etcd.leases import Lease
 from locksmith_etcd.waiters import Place, Waiters
 
@@ -22,7 +27,7 @@ def node(claim: Claim, order: int) -> Node:
 
 
 def ticket_of(claim: Claim, number: int) -> Ticket:
-    place = Place(NAME, NAME + claim.owner.encode(), Lease(7, 30, 30.0, 100.0))
+    place = Place(NAME, NAME + claim.owner.encode(), Lease(7, 30.0, 100.0))
     return Ticket(claim, number, 100.0, Inbox(Blocking().event()), state=place)
 
 
@@ -82,3 +87,38 @@ def test_permits_are_counted(claim: Make) -> None:
     assert isinstance(ticket.inbox.peek(), Grant)
     waiters.leave(ticket)
     assert not waiters.any()
+
+
+def test_who_comes_while_the_reader_is_about_to_end_gets_another_one() -> None:
+    """It was found alive and not started again: nobody watched until the next waiter came."""
+    opened, coming = [], []
+
+    class Quiet:
+        now = staticmethod(lambda: 0.0)
+
+        async def watch(self, *_: Any) -> AsyncGenerator[Any, None]:
+            opened.append(1)
+            yield SimpleNamespace(created=True, canceled=False, events=[])
+
+    async def look(*_: Any) -> list[Any]:
+        return []
+
+    runtime = Blocking()
+    hub = Hub(cast(Any, Quiet()), runtime, b"lock/", look)
+    is_needed = hub._is_needed
+
+    def nobody() -> bool:
+        if not opened or coming or hub.ready:
+            return is_needed()
+        late = threading.Thread(target=lambda: drive(hub.start(runtime.event(), 10.0)))
+        coming.append(late)
+        late.start()
+        late.join(0.1)
+        return False
+
+    vars(hub)["_is_needed"] = nobody
+    drive(hub.start(runtime.event(), 10.0))
+    eventually(lambda: bool(coming), within=10)
+    coming[0].join(10)
+    assert len(opened) >= 2
+    drive(hub.close())
