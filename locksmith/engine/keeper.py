@@ -183,6 +183,9 @@ class Keeper:
                 hold.lose("its max_hold ended")
                 self.owe_lost(hold)
             if not hold.held and hold.state is State.LOST and self.drop(hold):
+                if self._store.by_session:
+                    # Our session may have outlived the silence, and with it, for as long as we renew it, this claim.
+                    self.owe_lost(hold)
                 self.announce(hold)
 
     async def _beat(self) -> None:

@@ -256,3 +256,17 @@ def test_waiting_for_many_names_takes_one_thread(consul_server: ConsulServer, na
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
+
+
+def test_a_lease_lost_in_silence_ends_although_its_session_lives(started: Start, namespace: str):
+    """P8: the server keeps a session for longer than we believe in it, and other leases of its ttl keep it alive."""
+    server = started(session_ttl_min=0.5)
+    with Proxy(server.address) as proxy:
+        url = f"{proxy.through(server.url)}/?timeout=0.5"
+        with locksmith.connect(url, namespace=namespace, ttl=6.0) as client:
+            lease = client.lock("a").acquire(wait=5)
+            proxy.black_hole()
+            assert lease.lost.wait(30)
+            proxy.heal()
+            with client.lock("b").acquire(wait=20):
+                client.lock("a").acquire(wait=60).release()
