@@ -8,9 +8,11 @@ from typing import Any, Self
 
 import pytest
 
+from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.runtime import drive
 from locksmith.store import Grant, Held, Lost, Ticket
 from locksmith.testing.servers import MariaDBServer
+from locksmith.testing.waiting import eventually
 from locksmith_sql.mysql import procedures
 
 pytestmark = pytest.mark.mariadb
@@ -162,3 +164,74 @@ def test_what_nobody_used_for_a_day_is_forgotten(
     assert session.fetchall() == (("held",),)
     session.execute(f"SELECT `key` FROM {namespace}_cell")
     assert session.fetchall() == (("kept",),)
+
+
+def test_a_renewal_that_waited_until_after_the_end_revives_nothing(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    """P3, rule 6, also where one statement does it: what it knows of the time may be older than the row."""
+    store = blocking.store(mariadb_server.url, namespace)
+    grant = granted(drive(store.acquire(claim(ttl=1.0), queue=False)))
+    with LockedRow(session, namespace) as row:
+        beat = Later(store.beat([grant], [], within=9))
+        row.waiting(1)
+        time.sleep(1.1)
+    assert beat.result() == [Lost()]
+
+
+def test_a_release_that_waited_until_after_the_end_leaves_the_lock_delay(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    store = blocking.store(mariadb_server.url, namespace)
+    grant = granted(drive(store.acquire(claim(ttl=1.0, lock_delay=60.0), queue=False)))
+    with LockedRow(session, namespace) as row:
+        release = Later(store.release(grant))
+        row.waiting(1)
+        time.sleep(1.1)
+    assert release.result() is False
+    assert drive(store.inspect("n")).closed_for > 0
+
+
+def test_a_request_that_the_server_broke_off_leaves_nothing_on_its_connection(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    """A killed procedure runs no handlers: its transaction stays open, and the next grant would be part of it."""
+    store = blocking.store(mariadb_server.url, namespace)
+    grant = granted(drive(store.acquire(claim("held", limit=3), queue=False)))
+    mine = claim(limit=3, permits=3)
+    drive(store.acquire(claim("other", limit=3), queue=False))
+    drive(store.release(granted(drive(store.acquire(claim(limit=3), queue=False)))))
+    with LockedRow(session, namespace) as row:
+        acquire = Failing(store.acquire(mine, queue=True))
+        row.waiting(1)
+        session.execute("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
+        for (number,) in session.fetchall():
+            session.execute(f"KILL QUERY {number}")
+        assert isinstance(acquire.result(), StoreUnavailable)
+    eventually(lambda: held_by(session, mine.owner) is None, within=20)
+    session.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
+    eventually(lambda: transactions(session) == 0, within=20)
+    assert drive(store.release(grant))
+
+
+class Failing(Later):
+    """A request that is to fail."""
+
+    def run(self) -> None:
+        try:
+            self.answer = drive(self.work)
+        except StoreError as error:
+            self.answer = error
+
+
+def held_by(session: Any, owner: str) -> int | None:
+    """The session that holds an owner's bell."""
+    session.execute("SELECT IS_USED_LOCK(%s)", (f"locksmith:{owner}",))
+    return session.fetchone()[0]  # type: ignore[no-any-return]
+
+
+def transactions(session: Any) -> int:
+    """How many are open."""
+    time.sleep(0.15)
+    session.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
+    return int(session.fetchone()[0])
