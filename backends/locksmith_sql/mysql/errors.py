@@ -90,8 +90,8 @@ def answered(error: BaseException) -> bool:
 def clean(error: BaseException) -> bool:
     """Whether the connection may be used again after this answer.
 
-    A procedure that the server breaks off (KILL QUERY, max_statement_time, no memory) runs no handlers: its transaction
-    stays open, the session keeps the locks of rows and bells, and the next grant would be a part of that transaction.
+    A procedure that is killed between two of its statements (KILL QUERY) runs no handlers: its transaction stays open,
+    the session keeps the locks of rows and bells, and the next grant would be a part of that transaction.
     """
     return code_of(error) in _CLEAN
 

@@ -199,18 +199,18 @@ def test_a_release_that_waited_until_after_the_end_leaves_the_lock_delay(
 def test_a_request_that_the_server_broke_off_leaves_nothing_on_its_connection(
     blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
 ) -> None:
-    """A killed procedure runs no handlers: its transaction stays open, and the next grant would be part of it."""
+    """Killed between two statements a procedure runs no handlers: its transaction stays open."""
     store = blocking.store(mariadb_server.url, namespace)
     granted(drive(store.acquire(claim(limit=3), queue=False)))
-    mine = claim(limit=3, permits=3)
-    with LockedRow(session, namespace) as row:
-        acquire = Later(store.acquire(mine, queue=True))
-        row.waiting(1)
-        session.execute("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
-        for (number,) in session.fetchall():
-            session.execute(f"KILL QUERY {number}")
-        assert isinstance(acquire.result(), StoreUnavailable)
-    eventually(lambda: not rings(session, mine.owner), within=20)
+    session.execute(
+        f"CREATE PROCEDURE {namespace}_endless() BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION ROLLBACK; "
+        f"START TRANSACTION; UPDATE {namespace}_lease SET lim = 7; WHILE 1 DO SET @x = 1; END WHILE; END"
+    )
+    request = Later(store._link.ask(f"CALL {namespace}_endless()"))
+    eventually(lambda: in_transaction(session), within=20)
+    session.execute("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx")
+    session.execute(f"KILL QUERY {session.fetchone()[0]}")
+    assert isinstance(request.result(), StoreUnavailable)
     eventually(lambda: not in_transaction(session), within=20)
 
 
