@@ -24,6 +24,8 @@ EXISTS: Final = frozenset({1050, 1061, 1304})
 """Somebody else has just created it."""
 FORBIDDEN: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1419})
 _NOT_SENT: Final = 2006
+# The statement failed as a whole, or the procedure's handler has rolled everything back.
+_CLEAN: Final = DEADLOCK | NO_TABLE | EXISTS | FORBIDDEN | {1054}
 
 _Verdict: TypeAlias = tuple[type[StoreError], str]
 _WHO: Final = "correct the user and the password in the URL (a server that insists on TLS says the same: ssl=required)"
@@ -83,6 +85,15 @@ def answered(error: BaseException) -> bool:
     """Whether the server itself refused the request; the connection goes on."""
     code = code_of(error)
     return (1000 <= code < 2000 and code not in HUNG_UP) or (code >= 3000 and code not in HUNG_UP)
+
+
+def clean(error: BaseException) -> bool:
+    """Whether the connection may be used again after this answer.
+
+    A procedure that is killed between two of its statements (KILL QUERY) runs no handlers: its transaction stays open,
+    the session keeps the locks of rows and bells, and the next grant would be a part of that transaction.
+    """
+    return code_of(error) in _CLEAN
 
 
 def undone(error: BaseException) -> bool:

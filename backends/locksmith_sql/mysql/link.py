@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from locksmith.errors import ClientClosed, StoreError, StoreProtocolError, StoreUnavailable
 from locksmith.runtime import Event, Runtime
-from locksmith_sql.mysql.errors import DEADLOCK, answered, code_of, translate, undone
+from locksmith_sql.mysql.errors import DEADLOCK, answered, clean, code_of, translate, undone
 from locksmith_sql.mysql.url import Server
 from locksmith_sql.mysql.wire import Reply
 
@@ -106,7 +106,10 @@ class Link:
                 reply = await self.runtime.settle(wire.ask(text, values, self._left(until)))
             except wire.errors as error:
                 if answered(error):
-                    await self._keep(wire)
+                    if clean(error):
+                        await self._keep(wire)
+                    else:
+                        self.abort(wire)
                     if code_of(error) in DEADLOCK and self._now() + pause < until:
                         await self.runtime.sleep(pause * random.uniform(0.5, 1.5))
                         pause = min(pause * 2, _LAST_PAUSE)

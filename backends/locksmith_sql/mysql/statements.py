@@ -30,16 +30,21 @@ ON DUPLICATE KEY UPDATE
   seen = IF({FREE}, VALUES(seen), seen), owner = IF({FREE}, VALUES(owner), owner)
 """
 
+# The moment at which a row is judged. That of {NOW} is the statement's beginning, which may have been before a wait for
+# the row's lock. Our sessions' time zone is UTC. (On a server with sysdate-is-now it is the same moment.)
+_BEGUN: Final = "UTC_TIMESTAMP(6)"
+_LATE: Final = "SYSDATE(6)"
+
 # Give back a name with limit 1 while nobody is in line. An expired lease is not given back, it is lost.
 _GIVE: Final = """
 UPDATE {lease} SET owner = NULL, seen = {NOW}
-WHERE `key` = %s AND owner = %s AND token = %s AND busy = 0 AND expires > {NOW}
+WHERE `key` = %s AND owner = %s AND token = %s AND busy = 0 AND expires > {LATE}
 """
 
 # Renew a name with limit 1. As long as its holder lives nothing is due and nobody can be granted.
 _RENEW: Final = """
 UPDATE {lease} SET expires = {NOW} + %s, ttl = %s, seen = {NOW}
-WHERE `key` = %s AND owner = %s AND token = %s AND expires > {NOW}
+WHERE `key` = %s AND owner = %s AND token = %s AND expires > {LATE}
 """
 
 _GET: Final = """
@@ -75,7 +80,8 @@ class Statements:
     """The statements of one namespace."""
 
     def __init__(self, prefix: str, tables: Mapping[str, str], version: int) -> None:
-        known = {**tables, "NOW": procedures.NOW, "FREE": _FREE, "version": str(version)}
+        late = procedures.NOW.replace(_BEGUN, _LATE)
+        known = {**tables, "NOW": procedures.NOW, "LATE": late, "FREE": _FREE, "version": str(version)}
 
         def text(template: str) -> str:
             return template.format_map(known).strip()

@@ -21,7 +21,7 @@ from locksmith.errors import StoreError
 from locksmith.runtime import Runtime
 from locksmith.store import Grant, Ticket
 from locksmith_sql.mysql.desk import Desk
-from locksmith_sql.mysql.errors import answered, translate
+from locksmith_sql.mysql.errors import clean, translate
 from locksmith_sql.mysql.link import Link
 
 LEAST: Final = 500
@@ -181,7 +181,7 @@ class Hub:
             seconds = link.server.timeout + BOUND / 1e6
             reply = await self._runtime.settle(wire.ask(self._desk.sql.wait, values, seconds))
         except wire.errors as error:
-            if answered(error):
+            if clean(error):
                 self._wire = wire
             else:
                 link.abort(wire)

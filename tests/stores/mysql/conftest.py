@@ -77,6 +77,13 @@ def session(mariadb_server: MariaDBServer) -> Iterator[Any]:
         yield connection.cursor()
 
 
+@pytest.fixture
+def other_session(mariadb_server: MariaDBServer) -> Iterator[Any]:
+    """Another one."""
+    with session_of(mariadb_server) as connection:
+        yield connection.cursor()
+
+
 def session_of(server: MariaDBServer) -> Any:
     host, port = server.address
     return pymysql.connect(

@@ -6,11 +6,14 @@ import threading
 import time
 from typing import Any, Self
 
+import pymysql
 import pytest
 
+from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.runtime import drive
 from locksmith.store import Grant, Held, Lost, Ticket
 from locksmith.testing.servers import MariaDBServer
+from locksmith.testing.waiting import eventually
 from locksmith_sql.mysql import procedures
 
 pytestmark = pytest.mark.mariadb
@@ -94,7 +97,10 @@ class Later(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        self.answer = drive(self.work)
+        try:
+            self.answer = drive(self.work)
+        except StoreError as error:
+            self.answer = error
 
     def result(self) -> Any:
         self.join(30)
@@ -162,3 +168,74 @@ def test_what_nobody_used_for_a_day_is_forgotten(
     assert session.fetchall() == (("held",),)
     session.execute(f"SELECT `key` FROM {namespace}_cell")
     assert session.fetchall() == (("kept",),)
+
+
+def test_a_renewal_that_waited_until_after_the_end_revives_nothing(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    """P3, rule 6, also where one statement does it: what it knows of the time may be older than the row."""
+    store = blocking.store(mariadb_server.url, namespace)
+    grant = granted(drive(store.acquire(claim(ttl=1.0), queue=False)))
+    with LockedRow(session, namespace) as row:
+        beat = Later(store.beat([grant], [], within=9))
+        row.waiting(1)
+        time.sleep(1.1)
+    assert beat.result() == [Lost()]
+
+
+def test_a_release_that_waited_until_after_the_end_leaves_the_lock_delay(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    store = blocking.store(mariadb_server.url, namespace)
+    grant = granted(drive(store.acquire(claim(ttl=1.0, lock_delay=60.0), queue=False)))
+    with LockedRow(session, namespace) as row:
+        release = Later(store.release(grant))
+        row.waiting(1)
+        time.sleep(1.1)
+    assert release.result() is False
+    assert drive(store.inspect("n")).closed_for > 0
+
+
+def test_a_request_that_the_server_broke_off_leaves_nothing_on_its_connection(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, namespace: str, claim: Any
+) -> None:
+    """Killed between two statements a procedure runs no handlers: its transaction stays open."""
+    store = blocking.store(mariadb_server.url, namespace)
+    granted(drive(store.acquire(claim(limit=3), queue=False)))
+    session.execute(
+        f"CREATE PROCEDURE {namespace}_endless() BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION ROLLBACK; "
+        f"START TRANSACTION; UPDATE {namespace}_lease SET lim = 7; WHILE 1 DO SET @x = 1; END WHILE; END"
+    )
+    request = Later(store._link.ask(f"CALL {namespace}_endless()"))
+    eventually(lambda: in_transaction(session), within=20)
+    session.execute("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx")
+    session.execute(f"KILL QUERY {session.fetchone()[0]}")
+    assert isinstance(request.result(), StoreUnavailable)
+    eventually(lambda: not in_transaction(session), within=20)
+
+
+def test_a_bell_is_taken_down_where_its_owner_did_not_get_in_line(
+    blocking: Any, mariadb_server: MariaDBServer, session: Any, other_session: Any, namespace: str, claim: Any
+) -> None:
+    """A deadlock's victim asks again by the same session: hung up twice, the bell would be rung once and stay."""
+    store = blocking.store(mariadb_server.url, namespace)
+    granted(drive(store.acquire(claim(), queue=False)))
+    values = ("A", "n", None, "somebody", "client", 0, 1, 1, 1, 1, 0, "{}", 1, 1)
+    other_session.execute("SET SESSION innodb_lock_wait_timeout = 1")
+    with LockedRow(session, namespace):
+        with pytest.raises(pymysql.err.OperationalError, match="1205"):
+            other_session.execute(store._desk.sql.one, values)
+        assert not rings(session, "somebody")
+
+
+def rings(session: Any, owner: str) -> bool:
+    """Whether a session holds this owner's bell."""
+    session.execute("SELECT IS_USED_LOCK(%s)", (f"locksmith:{owner}",))
+    return session.fetchone()[0] is not None
+
+
+def in_transaction(session: Any) -> bool:
+    """Whether anybody is."""
+    time.sleep(0.15)  # the table is made anew only where nobody has read it for 0.1 s
+    session.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
+    return bool(session.fetchone()[0])

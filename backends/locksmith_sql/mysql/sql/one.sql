@@ -8,7 +8,15 @@ MODIFIES SQL DATA SQL SECURITY INVOKER
 BEGIN
   DECLARE r_code INT;
   DECLARE r_number, r_micros BIGINT;
-  {BEGIN}
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION
+  BEGIN
+    ROLLBACK;
+    -- Whoever is not in line hangs up no bell: a second try would hang it up a second time, to be rung once.
+    IF p_bell AND p_verb = 'A' THEN
+      DO RELEASE_LOCK(CONCAT('locksmith:', p_owner));
+    END IF;
+    RESIGNAL;
+  END;
   IF p_bell AND p_verb = 'A' THEN
     {QUIETLY}
     DO GET_LOCK(CONCAT('locksmith:', p_owner), 0);
