@@ -119,7 +119,8 @@ class ConsulStore(Cells, People):
         line = nodes_of(found)
         at, token = next((at, node.token) for at, node in enumerate(line) if node.owner == claim.owner)
         try:
-            nodes.check_limit(claim, line)
+            # The first alone: one behind it that has another limit is about to leave, as this one would be.
+            nodes.check_limit(claim, line[:1])
         except SettingsConflict:
             await self._erase(self._keys.claim(claim), token)
             raise

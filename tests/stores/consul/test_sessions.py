@@ -11,7 +11,7 @@ import consul
 import pytest
 
 import locksmith
-from locksmith.errors import InvalidTTL
+from locksmith.errors import InvalidTTL, SettingsConflict
 from locksmith.store import ABSENT, Claim, Gone, Grant, Held, Lost, Ticket, Unknown
 from locksmith.testing import eventually
 from locksmith.testing.proxy import Proxy
@@ -137,6 +137,29 @@ def test_an_interrupt_while_a_session_is_made(consul_server: ConsulServer, claim
         assert client._engine.store._opening == {}
         with client.lock("n", ttl=30.0).acquire(wait=0) as lease:
             assert lease.held
+
+
+def test_another_limit_that_is_about_to_be_refused_does_not_hurt_others(
+    face: Any, consul_server: ConsulServer, claim: Make, namespace: str
+):
+    """It stands in line for as long as its refusal takes; who has the right limit was refused as well."""
+    store, wrong = face.store(consul_server.url, namespace), face.store(consul_server.url, namespace)
+    grant = face.run(store.acquire(claim(), queue=False))
+
+    async def too_late(*_: Any) -> bool:
+        """Its process was stopped."""
+        return True
+
+    wrong._erase = too_late
+    stranger = claim(limit=2)
+    with pytest.raises(SettingsConflict):
+        face.run(wrong.acquire(stranger, queue=True))
+    assert face.run(store.acquire(claim(), queue=False)) is None
+    ticket = face.run(store.acquire(claim(), queue=True))
+    assert isinstance(ticket, Ticket)
+    face.run(store.abandon(ticket.claim, tombstone=False))
+    face.run(wrong.abandon(stranger, tombstone=False))
+    assert face.run(store.release(grant))
 
 
 def test_a_look_that_failed_is_no_lost_place(face: Any, consul_server: ConsulServer, claim: Make, namespace: str):
