@@ -38,7 +38,7 @@ class _Scene:
 @click.option("--wait", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds until done.")
 @common_options
 def ctl_command(settings: Settings, name: str, verb: str, wait: float) -> int:
-    """Tell the machines that `locksmith run NAME` what to do, and wait until it is done.
+    r"""Tell the machines that `locksmith run NAME` what to do, and wait until it is done.
 
     \b
     status    what runs where

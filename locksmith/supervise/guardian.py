@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 SLICE: Final = 0.5
@@ -33,7 +34,7 @@ SOON: Final = 0.02
 """Seconds between two looks at what was killed and is not gone yet."""
 DEFERRED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 """Meant for the supervisor; what a service manager sends to everybody must not end the guardian before the command."""
-LISTS_CHILDREN: Final = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+LISTS_CHILDREN: Final = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 """Whether the kernel tells who our children are. Where it does not, only the process group can be ended."""
 WINDOWS: Final = sys.platform == "win32"
 _PDEATHSIG: Final = 1
@@ -99,7 +100,10 @@ class Family:
 
     def __init__(self, argv: list[str], environment: Mapping[str, str]) -> None:
         self._popen = subprocess.Popen(
-            argv, env={**os.environ, **environment}, start_new_session=True, preexec_fn=_die_with_parent
+            argv,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
         )
         self.pid = self._popen.pid
         self.status: int | None = None
@@ -258,8 +262,7 @@ class Guardian:
 def children() -> list[int]:
     """Process ids of this process's children, as the kernel lists them; none where it does not."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as listed:
-            return [int(pid) for pid in listed.read().split()]
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
     except OSError:
         return []
 

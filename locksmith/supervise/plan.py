@@ -162,10 +162,9 @@ class Plan:
 
     def signal(self, number: int) -> list[Action]:
         """A signal for the supervisor: passed on, and those that mean "end" end both."""
-        running = self.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDING)
         if number not in self._endings:
-            return [Forward(number)] if running else []
-        if not running:
+            return [Forward(number)] if self._runs else []
+        if not self._runs:
             return self._leave(0)
         again = self._then is Then.LEAVE
         self._then, self.phase = Then.LEAVE, Phase.ENDING
@@ -173,7 +172,7 @@ class Plan:
 
     def stop(self) -> list[Action]:
         """`ctl stop`: end, with status 0, here as everywhere."""
-        return self._end(Then.LEAVE_QUIETLY) or self._leave(0)
+        return self._end(Then.LEAVE_QUIETLY) if self._runs else self._leave(0)
 
     def pause(self) -> list[Action]:
         """`ctl pause`: nobody runs it until it is resumed."""
@@ -202,15 +201,17 @@ class Plan:
 
     # How.
 
+    @property
+    def _runs(self) -> bool:
+        return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDING)
+
     def _start(self) -> list[Action]:
         self.phase, self.due = Phase.STARTING, math.inf
         self.starts += 1
         return [Do.START]
 
     def _end(self, then: Then) -> list[Action]:
-        if self.phase not in (Phase.STARTING, Phase.RUNNING, Phase.ENDING):
-            return []
-        if self._then in (Then.LEAVE, Then.LEAVE_QUIETLY):
+        if not self._runs or self._then in (Then.LEAVE, Then.LEAVE_QUIETLY):
             return []
         ending, self.phase, self._then = self.phase is Phase.ENDING, Phase.ENDING, then
         return [] if ending else [End(self._term)]
