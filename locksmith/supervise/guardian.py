@@ -230,7 +230,8 @@ class Guardian:
 
     def _start(self, order: dict[str, Any]) -> None:
         self._forget()
-        self._terms, self._reported = Terms(*order["allowed"], order["grace"]), False
+        term_at, kill_at = order["allowed"]
+        self._terms, self._reported = Terms(term_at, kill_at, order["grace"]), False
         if self._terms.due(now()) is not None:
             self._report(ended=None, expired=True)  # this order was under way for too long
             return

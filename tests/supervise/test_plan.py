@@ -93,49 +93,102 @@ def test_orders_between_restarts(order: str) -> None:
     assert getattr(made, order)() == then[order]
 
 
-WORDS = ["elected", "started", "end", "end late", "lost", "term", "hup", "stop", "pause", "resume", "restart", "over"]
+class World:
+    """What is true outside of a plan, and whether what it does fits that."""
 
+    def __init__(self, restart: Restart, *, once: bool) -> None:
+        self.plan = Plan(restart=restart, once=once, term=TERM, endings=frozenset({TERM}))
+        self.lined = self.ours = self.runs = self.over = False
+        self.now = 0.0
+        self.obey(self.plan.begin())
 
-@given(st.lists(st.sampled_from(WORDS)), st.sampled_from(list(Restart)), st.booleans())
-def test_whatever_happens_the_order_is_kept(words: list[str], restart: Restart, once: bool) -> None:
-    """Started only while the name is ours, given back only when nothing runs, and never two at once."""
-    made = Plan(restart=restart, once=once, term=TERM, endings=frozenset({TERM}))
-    lined, ours, runs, now = False, False, False, 0.0
-    actions: list[Any] = made.begin()
-    for word in [*words, "none"]:
+    def obey(self, actions: list[Any]) -> None:
         for action in actions:
-            if action is Do.CAMPAIGN:
-                assert not lined and not ours
-                lined = True
-            elif action is Do.START:
-                assert ours and not runs
-                runs = True
-            elif action in (Do.RELEASE, Do.WITHDRAW):
-                assert not runs
-                lined = ours = False
-            elif isinstance(action, Exit):
-                assert not runs and not ours and not lined
-                return
-            else:
-                assert runs
-        now += 1.0
-        actions = []
-        if word == "elected" and lined:
-            lined, ours = False, True
-            actions = made.elected()
-        elif word == "started" and runs:
-            actions = made.started(now)
-        elif word in ("end", "end late", "lost") and runs:
-            runs = False
-            actions = made.ended(now, 1, held=word != "lost", expired=word == "end late", hopeless=False)
-        elif word == "lost" and ours:
-            actions = made.tick(now, held=False)
-        elif word in ("term", "hup"):
-            actions = made.signal(TERM if word == "term" else int(signal.SIGHUP))
-        elif word in ("stop", "pause", "resume", "restart"):
-            actions = getattr(made, word)() if word != "restart" or ours else []
-        elif word == "over" and ours:
-            actions = made.hand_over()
+            self.do(action)
+
+    def do(self, action: Any) -> None:
+        if action is Do.CAMPAIGN:
+            assert (self.lined, self.ours) == (False, False)
+            self.lined = True
+        elif action is Do.START:
+            assert (self.ours, self.runs) == (True, False)
+            self.runs = True
+        elif action in (Do.RELEASE, Do.WITHDRAW):
+            assert not self.runs
+            self.lined = self.ours = False
+        elif isinstance(action, Exit):
+            assert (self.runs, self.ours, self.lined) == (False, False, False)
+            self.over = True
+        else:
+            assert self.runs, "a signal for nobody"
+
+    # What may happen.
+
+    def elected(self) -> None:
+        if self.lined:
+            self.lined, self.ours = False, True
+            self.obey(self.plan.elected())
+
+    def started(self) -> None:
+        if self.runs:
+            self.obey(self.plan.started(self.now))
+
+    def ended(self, *, held: bool = True, expired: bool = False) -> None:
+        if self.runs:
+            self.runs = False
+            self.obey(self.plan.ended(self.now, 1, held=held, expired=expired, hopeless=False))
+
+    def expired(self) -> None:
+        self.ended(expired=True)
+
+    def lost(self) -> None:
+        if self.runs:
+            self.ended(held=False)
+        elif self.ours:
+            self.obey(self.plan.tick(self.now, held=False))
+
+    def time(self) -> None:
+        self.now += 30.0
+        self.obey(self.plan.tick(self.now, held=self.ours))
+
+    def term(self) -> None:
+        self.obey(self.plan.signal(TERM))
+
+    def hangup(self) -> None:
+        self.obey(self.plan.signal(int(signal.SIGHUP)))
+
+    def stop(self) -> None:
+        self.obey(self.plan.stop())
+
+    def pause(self) -> None:
+        self.obey(self.plan.pause())
+
+    def resume(self) -> None:
+        self.obey(self.plan.resume())
+
+    def restart(self) -> None:
+        if self.ours:
+            self.obey(self.plan.restart())
+
+    def hand_over(self) -> None:
+        if self.ours:
+            self.obey(self.plan.hand_over())
+
+
+EVENTS = (
+    World.elected, World.started, World.ended, World.expired, World.lost, World.time, World.term, World.hangup,
+    World.stop, World.pause, World.resume, World.restart, World.hand_over,
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(EVENTS)), st.sampled_from(list(Restart)), st.booleans())
+def test_whatever_happens_the_order_is_kept(events: list[Any], restart: Restart, once: bool) -> None:
+    """Started only while the name is ours, given back only when nothing runs, and never two at once."""
+    world = World(restart, once=once)
+    for event in events:
+        if world.over:
+            return
+        event(world)
 
 
 # ------------------------------------------------------------------------------------- the guardian's clock

@@ -78,7 +78,7 @@ class Ledger:
                     return entry
             return None
 
-        return eventually(find, within=within, what=f"{what!r} in the ledger")
+        return eventually(find, within=60, what=f"{what!r} in the ledger")
 
     def check(self) -> None:
         """No two tokens lived at once, and tokens grow."""
