@@ -97,7 +97,7 @@ def _look(client: Client, board: Board, name: str) -> _Scene:
 
 
 def _status(settings: Settings, client: Client, board: Board, name: str) -> int:
-    scene, orders = _look(client, board, name), board.orders()
+    scene, orders = _look(client, board, name), board.orders()[0]
     if settings.as_json:
         told: dict[str, Any] = {"name": name, "paused": orders.paused, "token": scene.holder, "waiting": scene.waiting}
         output.say_json({**told, "report": asdict(scene.report) if scene.report else None})

@@ -54,23 +54,26 @@ class Control:
             thread.join(timeout=5)
 
     def _listen(self) -> None:
-        changes, pause, heard = self._board.watch_orders(), 0.1, False
+        pause, heard = 0.1, -1
         while not self._closed.is_set():
             try:
-                for orders in changes:
-                    pause, heard = 0.1, True
+                orders, version = self._board.orders()
+                if version != heard:
+                    heard = version
                     self._tell(orders)
+                pause = 0.1
+                self._board.wait_for_orders(version, self._closed)
             except ClientClosed:
                 return
             except StoreUnavailable as error:
-                if not heard and not self._patient:
+                if heard < 0 and not self._patient:
                     self._tell(Failed(error))
                     return
                 (logger.warning if pause == 0.1 else logger.debug)("orders cannot be read, trying again: %s", error)
                 self._closed.wait(pause)
                 pause = min(pause * 2, _LONGEST)
             except LocksmithError as error:
-                if heard:
+                if heard >= 0:
                     logger.warning("no more orders are read: %s", error)
                 else:
                     self._tell(Failed(error))

@@ -10,21 +10,22 @@ late is refused by the store, and a report counts only while its token is the ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from locksmith.changes import Changes
 from locksmith.client import Client, Lease
 from locksmith.errors import CellConflict, ConfigurationError
 from locksmith.recipes import places, plain
 from locksmith.recipes.needs import require
-from locksmith.recipes.watch import Sight, Watch
 from locksmith.runtime import drive
-from locksmith.store import ABSENT, Guarantee
+from locksmith.store import ABSENT, Guarantee, Store
 
 NEEDS: Final = Guarantee.FENCED | Guarantee.CELLS
 _TRIES: Final = 50
+_LOOK_EVERY: Final = 2.0
+_SLICE: Final = 1.0
+"""Seconds after which a wait looks whether it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ class Board:
         self._orders = places.of_run(name, "orders")
         self._report = places.of_run(name, "report")
 
-    def orders(self) -> Orders:
-        """The orders as they are. Raises StoreError."""
-        return self._read_orders()[0]
+    def orders(self) -> tuple[Orders, int]:
+        """The orders as they are, and the cell's version. Raises StoreError, ClientClosed."""
+        self._engine.refuse_unusable()
+        cell = drive(self._store.get(self._orders))
+        return (_orders(None), 0) if cell is None else (_orders(cell.value), cell.version)
 
     def give(self, verb: str, token: int) -> Orders:
         """Write an order, for the holder with this token where it is for a holder. Raises StoreError."""
         for _ in range(_TRIES):
-            before, version = self._read_orders()
+            before, version = self.orders()
             after = _ordered(before, verb, token)
             raw = plain.dump({name: getattr(after, name) for name in Orders.__slots__})
             try:
@@ -83,15 +86,15 @@ class Board:
             return after
         raise CellConflict(f"others gave orders in each of {_TRIES} tries, nothing was ordered: try again")
 
-    def watch_orders(self) -> Iterator[Orders]:
-        """The orders now, and after each change. Ends never; raises StoreError, ClientClosed."""
+    def wait_for_orders(self, seen: int, over: threading.Event) -> None:
+        """Wait until the orders may no longer be of this version, or `over` is set. Raises StoreError, ClientClosed.
 
-        async def look() -> Sight[Orders]:
-            cell = await self._store.get(self._orders)
-            version = 0 if cell is None else cell.version
-            return Sight(_orders(None if cell is None else cell.value), version, version)
-
-        return Changes(Watch(self._engine, self._orders, look, None))
+        Where the store does not push cells, two seconds pass: standing by shall cost less than one request a second.
+        """
+        if type(self._store).changed is Store.changed:
+            over.wait(_LOOK_EVERY)
+        else:
+            drive(self._store.changed(self._orders, seen, _SLICE))
 
     def report(self) -> tuple[Report | None, int]:
         """What the last holder wrote, and the cell's version. Raises StoreError."""
@@ -116,10 +119,6 @@ class Board:
     def withdraw(self, lease: Lease) -> None:
         """Remove the report, so that whoever watches it looks. Raises LeaseLost, StoreError."""
         drive(self._store.delete(self._report, guard=lease._hold.grant))
-
-    def _read_orders(self) -> tuple[Orders, int]:
-        cell = drive(self._store.get(self._orders))
-        return (_orders(None), 0) if cell is None else (_orders(cell.value), cell.version)
 
 
 def _orders(raw: bytes | None) -> Orders:
