@@ -78,7 +78,9 @@ class Ledger:
                     return entry
             return None
 
-        return eventually(find, within=60, what=f"{what!r} in the ledger")
+        found = eventually(find, within=60, what=f"{what!r} in the ledger")
+        assert found is not None
+        return found
 
     def check(self) -> None:
         """No two tokens lived at once, and tokens grow."""
@@ -116,7 +118,9 @@ class Machine:
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
             return int(children[0]) if children else None
 
-        return eventually(find, within=30)
+        found = eventually(find, within=30)
+        assert found is not None
+        return found
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
