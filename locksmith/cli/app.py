@@ -27,6 +27,8 @@ _HOMES: Final = {
     "show": "locksmith.cli.listing",
     "watch": "locksmith.cli.watch",
     "break": "locksmith.cli.breaking",
+    "run": "locksmith.cli.run",
+    "ctl": "locksmith.cli.ctl",
     "doctor": "locksmith.cli.doctor",
     "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",

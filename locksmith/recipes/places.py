@@ -1,6 +1,7 @@
 """Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
 
-A user's cell lies under `cell:NAME` and an election's under `election:NAME`. Completion records lie under the very
+A user's cell lies under `cell:NAME`, an election's under `election:NAME`, and what `locksmith run NAME` is told and
+tells under `run:orders:NAME` and `run:report:NAME`. Completion records lie under the very
 name that they are about, so that a cluster keeps both on one node; a name that begins like one of the others is put
 aside, under `record:NAME`.
 """
@@ -15,6 +16,7 @@ from locksmith import names
 _CELL: Final = "cell:"
 _ELECTION: Final = "election:"
 _RECORD: Final = "record:"
+_RUN: Final = "run:"
 _SHORTENED: Final = "~sha256:"
 
 
@@ -28,9 +30,14 @@ def of_election(name: str) -> str:
     return _under(_ELECTION, name)
 
 
+def of_run(name: str, what: str) -> str:
+    """Where a supervised name keeps its "orders" or its "report". Raises InvalidName."""
+    return _under(f"{_RUN}{what}:", name)
+
+
 def of_record(name: str) -> str:
     """Where the completion record of a name lies. Raises InvalidName."""
-    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD)) else name
+    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD, _RUN)) else name
 
 
 def _under(kind: str, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ from locksmith.recipes import places
 from locksmith.runtime import drive
 from locksmith.testing.faults import Call
 
-PREFIXES = ("", "cell:", "election:", "record:", "~sha256:", "cell:~sha256:" + "0" * 64)
+PREFIXES = ("", "cell:", "election:", "record:", "run:orders:", "run:report:", "~sha256:", "cell:~sha256:" + "0" * 64)
 ANY_NAME = st.builds(
     lambda prefix, text, times: prefix + text * times,
     st.sampled_from(PREFIXES),
     st.text(min_size=1, max_size=4),
     st.sampled_from([1, 1, 60, 250]),
 ).filter(lambda name: len(name.encode("utf-8", "surrogatepass")) <= names.MAX_BYTES)
-KINDS = (places.of_cell, places.of_election, places.of_record)
+KINDS = (
+    places.of_cell,
+    places.of_election,
+    partial(places.of_run, what="orders"),
+    partial(places.of_run, what="report"),
+    places.of_record,
+)
 
 
 @given(ANY_NAME, ANY_NAME)

@@ -1,0 +1,23 @@
+"""Supervisors on real stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from supervisecrew import Crew
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'locks.db'}"
+    return str(request.getfixturevalue("redis_server").url)
+
+
+@pytest.fixture
+def crew(url: str, namespace: str, tmp_path: Path) -> Iterator[Crew]:
+    made = Crew(url, namespace, tmp_path)
+    yield made
+    made.close()
