@@ -9,7 +9,7 @@ from supervisecrew import alive
 
 from locksmith.testing.waiting import eventually
 
-pytestmark = [pytest.mark.native_threads, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.native_threads, pytest.mark.slow, pytest.mark.timeout(180)]
 
 LONG = "60"
 """A ttl that no test waits for: what happens in time happens because of a release."""

@@ -17,6 +17,7 @@ from locksmith.testing.waiting import eventually
 
 pytestmark = [
     pytest.mark.native_threads,
+    pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc"),
 ]
