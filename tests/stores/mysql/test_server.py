@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from locksmith import aio, connect
-from locksmith.errors import ConfigurationError
+from locksmith.errors import ConfigurationError, DriverMissing
 from locksmith.runtime import Blocking
 from locksmith.runtime_asyncio import Asyncio
 from locksmith.store import Grant
@@ -146,4 +147,8 @@ def test_what_people_see_of_a_url() -> None:
         server = from_url(url, asynchronous=False)
         assert server.address == shown
     assert from_url("mysql://h/d", asynchronous=True).driver == "aiomysql"
-    assert from_url("mysql+asyncmy://h/d", asynchronous=True).driver == "asyncmy"
+    if find_spec("asyncmy"):
+        assert from_url("mysql+asyncmy://h/d", asynchronous=True).driver == "asyncmy"
+    else:
+        with pytest.raises(DriverMissing, match="asyncmy"):
+            from_url("mysql+asyncmy://h/d", asynchronous=True)
