@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import ssl
 from typing import Any, NamedTuple
 
 
@@ -45,8 +46,12 @@ class Wire:
         self._line = Line(getattr(raw, "_sock", None))
 
     def encrypted(self) -> bool:
-        """Whether TLS is spoken. The blocking drivers see to that themselves, where it was asked for."""
-        return True
+        """Whether TLS is spoken. PyMySQL 1.1.1 goes on without it where the server offers none, and says nothing.
+
+        Drivers that do not show their socket see to it themselves.
+        """
+        sock = getattr(self.raw, "_sock", None)
+        return sock is None or isinstance(sock, ssl.SSLSocket)
 
     def ready(self) -> bool:
         """Whether the idle connection still lives, as far as can be told without asking the server."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from locksmith.errors import StoreUnavailable
 from locksmith.store import Guarantee
 from locksmith.testing.contract.base import Cases, case
 from locksmith.testing.contract.faces import Face
@@ -29,6 +30,23 @@ class ProcessCases(Cases):
 
     async def _wait(self, client: Any) -> Any:
         return await client.lock("n").acquire(wait=60)
+
+    async def stop(self, face: Face, client: Any, worker: Worker) -> None:
+        """SIGSTOP it, and not within a step of its store during which nobody else gets an answer.
+
+        Files have such steps: with the writer's lock in a stopped process, the store cannot be asked. That is no case
+        of a lease, and where it happens (one stop in fifty, in a folder of JSON files) the process goes on and is
+        stopped at another moment.
+        """
+        worker.send_signal(signal.SIGSTOP)
+        while True:
+            try:
+                await (await client.lock("stopped outside a step").acquire(wait=20)).release()
+                return
+            except StoreUnavailable:
+                worker.send_signal(signal.SIGCONT)
+                await face.sleep(0.1)
+                worker.send_signal(signal.SIGSTOP)
 
     async def on(self, face: Face, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a worker says, while this process' own leases go on being renewed."""
@@ -96,7 +114,7 @@ class ProcessCases(Cases):
         client, ttl = self.connect(face), 2 * self.short
         with self.workers(face) as [worker]:
             token = await self.on(face, worker.ask, "acquire", name="n", ttl=ttl)
-            worker.send_signal(signal.SIGSTOP)
+            await self.stop(face, client, worker)
             successor = await client.lock("n").acquire(wait=20)
             assert successor.token > token
             await face.sleep(0.1)
@@ -119,7 +137,7 @@ class ProcessCases(Cases):
         with self.workers(face, ttl=waiter_ttl, waiter_ttl=waiter_ttl) as [worker]:
             worker.tell("acquire", name="n")
             await self.in_line(face, client)
-            worker.send_signal(signal.SIGSTOP)
+            await self.stop(face, client, worker)
             assert await held.release()  # hands over to the one that is stopped
             lease = await client.lock("n").acquire(wait=20)
             worker.send_signal(signal.SIGCONT)

@@ -31,11 +31,13 @@ class Said(grpc.RpcError):
         self.details = lambda: details
 
 
-def refused(face: Any, store: Any, claim: Claim, kind: type[StoreError], says: str) -> StoreError:
+def refused(
+    face: Any, store: Any, claim: Claim, kind: type[StoreError] | tuple[type[StoreError], ...], says: str
+) -> StoreError:
     """Acquiring raises exactly this kind, with the cause chained and one sentence of advice."""
     with pytest.raises(kind, match=says) as caught:
         face.run(store.acquire(claim, queue=True))
-    assert type(caught.value) is kind
+    assert type(caught.value) in (kind if isinstance(kind, tuple) else (kind,))
     assert isinstance(caught.value.__cause__, grpc.RpcError)
     assert str(caught.value).endswith(".")
     return caught.value
@@ -204,7 +206,9 @@ def test_tls_that_does_not_fit(face: Any, claim: Make, secure: EtcdServer, etcd_
     refused(face, face.store(f"etcds://{place}", "t"), claim(), StoreAuthError, "ssl_ca_certs")
     refused(face, face.store(f"etcd://{place}?timeout=1", "t"), claim(), StoreUnavailable, "etcds://")
     plain = f"etcds://{etcd_server.host}:{etcd_server.port}?{options}"
-    refused(face, face.store(plain, "t"), claim(), StoreProtocolError, "etcds:// for a server that speaks TLS")
+    # What the handshake met, an older grpcio (1.66) does not say: to it the server has hung up.
+    kinds = (StoreProtocolError, StoreUnavailable)
+    refused(face, face.store(plain, "t"), claim(), kinds, "etcds:// for a server that speaks TLS")
     with pytest.raises(StoreError):  # no certificate: gRPC may learn no more than that it was hung up on
         face.run(face.store(f"etcds://{place}?timeout=1&{options}", "t").acquire(claim(), queue=True))
     elsewhere = f"etcds://{place}?{options}&ssl_certfile={files.client}&ssl_keyfile={files.client_key}"
