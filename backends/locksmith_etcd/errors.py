@@ -31,7 +31,7 @@ _SAYINGS: Final[tuple[tuple[re.Pattern[str], _Verdict], ...]] = tuple(
         ("database space exceeded", (StoreUnavailable, "compact and defragment it, then disarm the NOSPACE alarm")),
         ("too many requests", _TRY_AGAIN),
         (
-            "CERTIFICATE_VERIFY_FAILED|Hostname Verification",
+            "CERTIFICATE_VERIFY_FAILED|Hostname Verification|not in peer certificate",
             (StoreAuthError, "correct ssl_ca_certs, or ssl_server_name, in the URL"),
         ),
         ("CERTIFICATE_REQUIRED|BAD_CERTIFICATE", (StoreAuthError, "give ssl_certfile and ssl_keyfile in the URL")),
