@@ -59,6 +59,10 @@ class Crowd:
         assert found.pid == found.value, "a value was shown in another term than its own"
         return found
 
+    def noted(self, term: int) -> None:
+        """Return when the leader of this term has written it down, which it does after it leads."""
+        eventually(lambda: term in {note.token for note in notes.read(self.path)}, within=30.0)
+
     def close(self) -> None:
         self._stack.close()
 
@@ -79,6 +83,7 @@ def test_killed_leaders_are_succeeded(crowd: Crowd) -> None:
     killed = set()
     leader = crowd.leader()
     for _ in range(2):
+        crowd.noted(leader.term)
         crowd.workers[leader.value].kill()
         at = time.monotonic()
         killed.add(leader.term)

@@ -118,7 +118,7 @@ def test_who_comes_while_the_reader_is_about_to_end_gets_another_one() -> None:
 
     vars(hub)["_is_needed"] = nobody
     drive(hub.start(runtime.event(), 10.0))
-    eventually(lambda: bool(coming), within=10)
+    eventually(lambda: bool(coming) and coming[0].ident is not None, within=10)
     coming[0].join(10)
     assert len(opened) >= 2
     drive(hub.close())
