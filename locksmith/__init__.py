@@ -16,6 +16,7 @@ from locksmith.errors import (
     DriverMissing,
     GuaranteeMissing,
     InheritedLease,
+    InvalidFence,
     InvalidName,
     InvalidTTL,
     LeaseLost,
@@ -23,6 +24,7 @@ from locksmith.errors import (
     ResultNotRecorded,
     SelfDeadlock,
     SettingsConflict,
+    StaleToken,
     StoreAuthError,
     StoreError,
     StoreProtocolError,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from locksmith.adapters.run_once import SKIPPED, current_lease, run_once
     from locksmith.cells import Cell
     from locksmith.elections import Election, Leadership
+    from locksmith.fencing import Fence, Watermark
     from locksmith.recipes.cells import Versioned
     from locksmith.recipes.election import Leader
 
@@ -55,9 +58,11 @@ __all__ = [
     "ConfigurationError",
     "DriverMissing",
     "Election",
+    "Fence",
     "Guarantee",
     "GuaranteeMissing",
     "InheritedLease",
+    "InvalidFence",
     "InvalidName",
     "InvalidTTL",
     "Leader",
@@ -71,12 +76,14 @@ __all__ = [
     "SelfDeadlock",
     "Semaphore",
     "SettingsConflict",
+    "StaleToken",
     "StoreAuthError",
     "StoreError",
     "StoreProtocolError",
     "StoreUnavailable",
     "UnknownScheme",
     "Versioned",
+    "Watermark",
     "aio",
     "connect",
     "current_lease",
@@ -93,6 +100,8 @@ _LATER = {
     "Election": "locksmith.elections",
     "Leadership": "locksmith.elections",
     "Leader": "locksmith.recipes.election",
+    "Fence": "locksmith.fencing",
+    "Watermark": "locksmith.fencing",
 }
 """asyncio, inspect and functools' heavier parts are loaded when they are asked for."""
 

@@ -18,6 +18,10 @@ class InvalidName(ConfigurationError):
     """The name is empty, too long or not a string: choose another name."""
 
 
+class InvalidFence(ConfigurationError):
+    """This is no name with a fencing token as locksmith writes it: refuse the request that it came with."""
+
+
 class InvalidTTL(ConfigurationError):
     """The ttl is not a positive, finite number of seconds that the store can keep: choose another ttl."""
 
@@ -80,6 +84,17 @@ class LeaseLost(LocksmithError):
 
 class InheritedLease(LeaseLost):
     """The lease belongs to the process that forked this one: acquire one here."""
+
+
+class StaleToken(LeaseLost):
+    """The resource has seen a later holder's fencing token, and kept nothing: stop, the lease is over.
+
+    ``seen`` is that token, or None where the resource did not tell.
+    """
+
+    def __init__(self, message: str, *, seen: int | None = None) -> None:
+        super().__init__(message)
+        self.seen = seen
 
 
 # What happened on the way to the store.

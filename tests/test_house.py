@@ -34,6 +34,7 @@ LAYERS = [
 OURS_FOR_STORES = {
     "locksmith.store",
     "locksmith.nodes",
+    "locksmith.fencing",
     "locksmith.runtime",
     "locksmith.names",
     "locksmith.redact",

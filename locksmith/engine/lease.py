@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold, State
+from locksmith.store import Grant, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +40,16 @@ class LeaseFace:
     def permits(self) -> int:
         """How many permits this lease has."""
         return self._hold.grant.claim.permits
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """What the store granted, for each name that is held: for guards that compare more than the token."""
+        return (self._hold.grant,)
+
+    @property
+    def store(self) -> Store:
+        """The store that granted it: for guards, which read the same keys."""
+        return self._engine.store
 
     @property
     def held(self) -> bool:

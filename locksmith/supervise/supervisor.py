@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from locksmith.client import Client, Lease
 from locksmith.errors import ConfigurationError, LocksmithError
+from locksmith.fencing import NAME, TOKEN
 from locksmith.supervise import guardian
 from locksmith.supervise.campaign import Campaign, Elected, Failed, Taken
 from locksmith.supervise.control import Control
@@ -24,8 +25,6 @@ from locksmith.supervise.ward import Ended, Orphaned, Started, Ward, kill_family
 
 logger: Final = logging.getLogger("locksmith.supervise")
 
-TOKEN: Final = "LOCKSMITH_TOKEN"  # noqa: S105 - the name of a variable
-NAME: Final = "LOCKSMITH_NAME"
 ENDINGS: Final = ("SIGTERM", "SIGINT", "SIGQUIT")
 PASSED_ON: Final = ("SIGHUP", "SIGUSR1", "SIGUSR2")
 SHARE: Final = 0.3
