@@ -6,6 +6,7 @@ check and writes take effect together: a later holder's guard waits for it, and 
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
 TABLE: Final = "locksmith_fences"
+_PATIENCE: Final = 5.0
+_PAUSE: Final = 0.02
 _MYSQL: Final = ("mysql", "mariadb")
 _UPSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _DIALECTS: Final = (*_UPSERTS, *_MYSQL)
@@ -98,13 +101,21 @@ def create_fences(bind: sa.Engine | sa.Connection, name: str = TABLE) -> None:
     if isinstance(bind, sa.Connection):
         bind.execute(statement)
         return
-    try:
-        with bind.begin() as connection:
-            connection.execute(statement)
-    except DBAPIError:
-        # PostgreSQL: of two that create it at one time the second one fails in spite of IF NOT EXISTS.
-        if not sa.inspect(bind).has_table(name):
-            raise
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with bind.begin() as connection:
+                connection.execute(statement)
+        except DBAPIError as error:
+            # PostgreSQL: of two that create it at one time the second one fails in spite of IF NOT EXISTS.
+            if sa.inspect(bind).has_table(name):
+                return
+            # SQLite: reading the schema began a transaction, and whoever reads does not wait for a writer.
+            if "database is locked" not in str(error.orig) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _raised(connection: sa.Connection, table: sa.Table, key: str, fence: Fence) -> int | None:
