@@ -15,7 +15,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Final, Protocol, Self, TypeAlias
 
 from locksmith import names
 from locksmith.errors import ConfigurationError, GuaranteeMissing, InvalidFence, InvalidName, StaleToken
@@ -40,7 +40,6 @@ _ITEM: Final = re.compile(
 _PLAIN: Final = re.compile("[ -~]+")
 
 
-@runtime_checkable
 class Leased(Protocol):
     """What guards ask of a lease, blocking or asyncio."""
 
@@ -168,7 +167,7 @@ def proofs(lease: Leased) -> tuple[Grant, ...]:
     """What the store granted, for guards that ask the store itself. Raises LeaseLost, ConfigurationError."""
     if isinstance(lease, Fence):
         raise ConfigurationError("this guard asks the store for the holder's key: pass the lease itself, not a Fence")
-    if not isinstance(lease, Leased):
+    if not all(hasattr(lease, word) for word in ("grants", "store", "check")):
         raise ConfigurationError(f"a guard takes a lease or a Fence, not {type(lease).__name__}")
     lease.check()
     return lease.grants

@@ -64,7 +64,8 @@ class World:
                     self.guard(connection, fence)
                     self.write(connection, value)
             except DBAPIError as error:
-                assert is_conflict(error), error
+                if not is_conflict(error):
+                    raise
             else:
                 return
 
