@@ -17,6 +17,7 @@ SAYS = {
     "fenced_write": "balance: 150",
     # How many overlap depends on the machine; that they are never more than four decides the exit status.
     "gpu_workers": "6 jobs done, at most ",
+    "late_write": "the report: by the successor",
     "leader": "2 terms, one after the other: True",
     "stop_when_lost": "stopped: 'import' (token",
 }

@@ -42,6 +42,19 @@ def test_status_and_streams_are_those_of_the_command(crew: Any, script: str, sta
     assert int(first.partition(":")[2]) > 0
 
 
+def test_the_command_can_be_fenced(crew: Any) -> None:
+    """Its environment is all that it needs to be refused when it is late: see docs/fencing.md."""
+    program = "import locksmith; print(locksmith.Fence.from_environment().to_header())"
+    tokens = []
+    for _ in range(2):
+        machine = crew.run(command=[sys.executable, "-c", program])
+        out, _ = machine.process.communicate(timeout=60)
+        fence = locksmith.Fence.from_header(out.strip())
+        assert fence.name == "job"
+        tokens.append(fence.token)
+    assert tokens == sorted(set(tokens))
+
+
 def test_a_command_that_cannot_be_started(crew: Any, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("not a program")

@@ -47,6 +47,23 @@ def blocking() -> None:
     client.close()
 
 
+def fencing(client: locksmith.Client, request: dict[str, str]) -> None:
+    with client.lock("reports:daily").acquire() as lease:
+        fence = locksmith.Fence.of(lease)
+        assert_type(fence, locksmith.Fence)
+        assert_type(fence.to_header(), str)
+        assert_type(fence.to_environment(), dict[str, str])
+    assert_type(locksmith.Fence.from_header(request.get("Locksmith-Fence")).token, int)
+    mark = locksmith.Watermark()
+    with mark.admit(lease), mark.admit(fence):
+        assert_type(mark.seen(fence.name), int)
+
+
+async def fencing_in_asyncio(client: aio.AsyncClient) -> None:
+    async with await client.lock("reports:daily").acquire() as lease:
+        assert_type(locksmith.Fence.of(lease), locksmith.Fence)
+
+
 def election(client: locksmith.Client) -> None:
     election = client.election("scheduler", ttl=10, lock_delay=1)
     assert_type(election, locksmith.Election)

@@ -82,6 +82,19 @@ def test_stubs_of_ones_own(etcd_server: EtcdServer, namespace: str) -> None:
         assert one.create_revision == lease.token
 
 
+def test_those_who_hold_side_by_side(etcd_server: EtcdServer, namespace: str) -> None:
+    """Each has a key of its own, whose end says nothing of the others, whoever has the higher token."""
+    with locksmith.connect(etcd_server.url, namespace=namespace) as client:
+        gpu = client.semaphore("gpu", limit=2)
+        first, second = gpu.acquire(wait=20), gpu.acquire(wait=20)
+        older, newer = ([one.compare() for one in held(lease)] for lease in (first, second))
+        assert commit(etcd_server, older, f"{namespace}/work")
+        second.release()
+        assert commit(etcd_server, older, f"{namespace}/work")
+        assert not commit(etcd_server, newer, f"{namespace}/work")
+        first.release()
+
+
 def test_leases_of_others_are_refused(etcd_server: EtcdServer) -> None:
     with locksmith.connect("memory://") as client, client.lock("a").acquire() as lease:
         with pytest.raises(ConfigurationError, match="not from etcd"):
