@@ -129,6 +129,7 @@ def test_keys_that_share_a_fence_are_one_resource(hands: Any, key: str) -> None:
     hands.set(f"{key}:d", "of another resource", OLD)
 
 
+@pytest.mark.native_threads
 def test_a_server_that_forgot_the_script(start_redis: Callable[..., RedisServer]) -> None:
     for made in (Blocking, Asynchronous):
         hands = made(start_redis().url)

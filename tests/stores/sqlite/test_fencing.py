@@ -13,6 +13,9 @@ from fencecases import GuardCases
 from locksmith.errors import ConfigurationError
 from locksmith_sql.fencing import create_fences
 
+# Waiting for a writer is the C library's, which stops all greenlets, the writer's too.
+pytestmark = pytest.mark.native_threads
+
 
 def whole_transactions(engine: sa.Engine) -> None:
     """BEGIN where SQLAlchemy begins, so that reads are in the transaction as well: SQLAlchemy's recipe for SQLite."""
