@@ -132,8 +132,11 @@ class GuardCases:
 
         eventually(waits, within=PATIENCE, what="the other transaction waits for the row")
 
-    def test_one_that_began_first_and_comes_last_is_refused(self, world: World) -> None:
+    @pytest.mark.parametrize("was_here", [False, True])
+    def test_one_that_began_first_and_comes_last_is_refused(self, world: World, was_here: bool) -> None:
         """The older holder's transaction is open, with a snapshot, all the time while the newer one works."""
+        if was_here:
+            world.whole(OLD, "old")  # so that the snapshot shows its own token as the highest
         with world.engine.connect() as late:
             world.look(late)
             world.whole(NEW, "new")
