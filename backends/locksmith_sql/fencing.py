@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from sqlalchemy.schema import CreateTable
 
 from locksmith import names
 from locksmith.errors import ConfigurationError
-from locksmith.fencing import AnyLease, Fence, fences, stale
+from locksmith.fencing import AnyLease, fences, stale
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -60,10 +61,9 @@ def guard(
         raise ConfigurationError("a resource is guarded by one name: leave resource out for a lease with several")
     connection = session if isinstance(session, sa.Connection) else session.connection()
     _refuse_unusable(connection)
-    fenced = fences_table(sa.MetaData(), table)
     for fence in wanted:
         key = names.encode(fence.name if resource is None else resource)
-        seen = _raised(connection, fenced, key, fence)
+        seen = _raised(connection, table, key, fence.token)
         if seen is None or seen > fence.token:
             # Here and not in the caller's hands: a caller that swallows the exception has nothing left to commit.
             session.rollback()
@@ -118,42 +118,43 @@ def create_fences(bind: sa.Engine | sa.Connection, name: str = TABLE) -> None:
             return
 
 
-def _raised(connection: sa.Connection, table: sa.Table, key: str, fence: Fence) -> int | None:
+def _raised(connection: sa.Connection, table: str, key: str, token: int) -> int | None:
     """The highest token of the resource, ours included, in a row that is locked now. None: higher, and gone since."""
+    dialect = connection.dialect.name
+    upsert, look = _statements(dialect, table)
+    mine = {"fenced_key": key, "fenced_token": token}
     try:
-        if connection.dialect.name in _UPSERTS:
-            return _upserted(connection, table, key, fence.token)
-        insert = mysql.insert(table).values(resource=key, token=fence.token)
-        connection.execute(insert.on_duplicate_key_update(token=sa.func.greatest(table.c.token, fence.token)))
-        # A locking read: the newest row, where a plain one would show that of the snapshot.
-        return _seen(connection, _row(table, key).with_for_update())
+        result = connection.execute(upsert, mine)
+        if dialect in _UPSERTS and result.first() is not None:
+            return token
+        found = connection.execute(look, {"fenced_key": key}).first()
+        return None if found is None else int(found[0])
     except DBAPIError as error:
         if not _no_table(error):
             raise
         raise ConfigurationError(
-            f"there is no table {table.name} in this database: create it with locksmith_sql.fencing.create_fences"
+            f"there is no table {table} in this database: create it with locksmith_sql.fencing.create_fences"
         ) from error
 
 
-def _upserted(connection: sa.Connection, table: sa.Table, key: str, token: int) -> int | None:
+# Made once: SQLAlchemy compiles statements about a table again that it has not seen before, which takes milliseconds.
+@lru_cache(maxsize=256)
+def _statements(dialect: str, name: str) -> tuple[Any, Any]:
+    """What raises a resource's token to ours unless it is higher, and what reads it in the same transaction."""
+    table = fences_table(sa.MetaData(), name)
+    key, token = sa.bindparam("fenced_key", type_=_KEY), sa.bindparam("fenced_token", type_=sa.BigInteger())
+    look = sa.select(table.c.token).where(table.c.resource == key)
+    if dialect in _MYSQL:
+        insert = mysql.insert(table).values(resource=key, token=token)
+        # A locking read: the newest row, where a plain one would show that of the snapshot.
+        return insert.on_duplicate_key_update(token=sa.func.greatest(table.c.token, token)), look.with_for_update()
     # Waits for whoever has the row. READ COMMITTED then compares with what that one has committed; under stricter
     # levels the statement fails instead, because the row has changed since the snapshot.
-    insert: Any = _UPSERTS[connection.dialect.name](table).values(resource=key, token=token)
-    upsert = insert.on_conflict_do_update(
+    upsert: Any = _UPSERTS[dialect](table).values(resource=key, token=token)
+    upsert = upsert.on_conflict_do_update(
         index_elements=[table.c.resource], set_={"token": token}, where=table.c.token <= token
     )
-    if connection.execute(upsert.returning(table.c.token)).first() is not None:
-        return token
-    return _seen(connection, _row(table, key))
-
-
-def _row(table: sa.Table, key: str) -> Any:
-    return sa.select(table.c.token).where(table.c.resource == key)
-
-
-def _seen(connection: sa.Connection, statement: Any) -> int | None:
-    found = connection.execute(statement).first()
-    return None if found is None else int(found[0])
+    return upsert.returning(table.c.token), look
 
 
 def _refuse_unknown(dialect: str) -> None:
