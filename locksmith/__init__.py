@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from locksmith.cells import Cell
     from locksmith.elections import Election, Leadership
     from locksmith.fencing import Fence, Watermark
+    from locksmith.multilocks import MultiLease, MultiLock
     from locksmith.recipes.cells import Versioned
     from locksmith.recipes.election import Leader
 
@@ -71,6 +72,8 @@ __all__ = [
     "LeaseLost",
     "Lock",
     "LocksmithError",
+    "MultiLease",
+    "MultiLock",
     "RWLock",
     "ResultNotRecorded",
     "SelfDeadlock",
@@ -102,6 +105,8 @@ _LATER = {
     "Leader": "locksmith.recipes.election",
     "Fence": "locksmith.fencing",
     "Watermark": "locksmith.fencing",
+    "MultiLease": "locksmith.multilocks",
+    "MultiLock": "locksmith.multilocks",
 }
 """asyncio, inspect and functools' heavier parts are loaded when they are asked for."""
 

@@ -21,6 +21,7 @@ from locksmith.store import Finding, Guarantee, Inspection
 if TYPE_CHECKING:
     from locksmith.cells_aio import AsyncCell
     from locksmith.elections_aio import AsyncElection, AsyncLeadership
+    from locksmith.multilocks_aio import AsyncMultiLease, AsyncMultiLock
 
 __all__ = [
     "Acquisition",
@@ -31,12 +32,14 @@ __all__ = [
     "AsyncLease",
     "AsyncLock",
     "AsyncLostSignal",
+    "AsyncMultiLease",
+    "AsyncMultiLock",
     "AsyncRWLock",
     "AsyncSemaphore",
     "connect",
 ]
 
-L = TypeVar("L", bound="AsyncLease")
+L = TypeVar("L", bound="AsyncBlock")
 
 
 class AsyncLostSignal:
@@ -56,31 +59,16 @@ class AsyncLostSignal:
         return await wait_lost(self._lease._engine, self._lease._hold, timeout)
 
 
-class AsyncLease(LeaseFace):
-    """One acquisition. Give it back with `await release()`, or use it in an `async with`, which does."""
+class AsyncBlock:
+    """What is given back at the end of an `async with`, if not before."""
 
-    __slots__ = ("_body", "_cancelled_by_us")
-
-    def __init__(self, engine: Engine, hold: Any, body: asyncio.Task[Any] | None = None) -> None:
-        super().__init__(engine, hold)
-        self._body = body
-        self._cancelled_by_us = False
-        if body is not None:
-            self.on_lost(self._cancel_body)
-
-    @property
-    def lost(self) -> AsyncLostSignal:
-        """Set when the lease was lost; `await lost.wait(timeout)` waits for it."""
-        return AsyncLostSignal(self)
+    __slots__ = ()
+    _body: asyncio.Task[Any] | None
+    _cancelled_by_us: bool
 
     async def release(self) -> bool:
-        """True: given back. False: was released before. Raises LeaseLost where it was lost.
-
-        Raises StoreError where the store could not be asked: renewal has ended, giving back goes on being tried until
-        the ttl has passed, and calling this again is safe.
-        """
-        self._body = None
-        return await self._engine.release(self._hold)
+        """Give it back."""
+        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +99,34 @@ class AsyncLease(LeaseFace):
     def _cancel_body(self) -> None:
         if self._body is not None and not self._body.done():
             self._cancelled_by_us = True
-            self._body.cancel(f"the lease of {self.name!r} was lost")
+            self._body.cancel(f"lost: {self!r}")
+
+
+class AsyncLease(AsyncBlock, LeaseFace):
+    """One acquisition. Give it back with `await release()`, or use it in an `async with`, which does."""
+
+    __slots__ = ("_body", "_cancelled_by_us")
+
+    def __init__(self, engine: Engine, hold: Any, body: asyncio.Task[Any] | None = None) -> None:
+        super().__init__(engine, hold)
+        self._body = body
+        self._cancelled_by_us = False
+        if body is not None:
+            self.on_lost(self._cancel_body)
+
+    @property
+    def lost(self) -> AsyncLostSignal:
+        """Set when the lease was lost; `await lost.wait(timeout)` waits for it."""
+        return AsyncLostSignal(self)
+
+    async def release(self) -> bool:
+        """True: given back. False: was released before. Raises LeaseLost where it was lost.
+
+        Raises StoreError where the store could not be asked: renewal has ended, giving back goes on being tried until
+        the ttl has passed, and calling this again is safe.
+        """
+        self._body = None
+        return await self._engine.release(self._hold)
 
 
 class Acquisition(Generic[L]):
@@ -277,6 +292,18 @@ class AsyncClient:
         write = self._settings.permits(name, ttl, limit=ALL, permits=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         return AsyncRWLock(AsyncLock(self._engine, read), AsyncLock(self._engine, write))
 
+    def lock_all(
+        self, names: Iterable[str], *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
+    ) -> AsyncMultiLock:
+        """An exclusive lock of several names, 64 at most: all of them or none. Otherwise as `lock`.
+
+        Whoever locks the same names in another order does not block this one for ever. Raises ConfigurationError where
+        there is no name, too many, or one twice; InvalidName, InvalidTTL, GuaranteeMissing; sends nothing.
+        """
+        from locksmith.multilocks_aio import AsyncMultiLock  # not everybody has multi-locks
+
+        return AsyncMultiLock(self._engine, self._settings.together(names, ttl, lock_delay, strict_ttl))
+
     def election(self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0) -> AsyncElection:
         """A candidate for a name that one of many leads. `ttl`: seconds after which a silent leader is succeeded.
 
@@ -365,8 +392,7 @@ if not TYPE_CHECKING:  # who checks types looks at the names imported above
 
     def __getattr__(name: str) -> Any:
         # These stand on what is defined here, and are loaded when they are asked for.
-        if name in ("AsyncElection", "AsyncLeadership"):
-            return getattr(import_module("locksmith.elections_aio"), name)
-        if name == "AsyncCell":
-            return import_module("locksmith.cells_aio").AsyncCell
+        for word, module in (("Election", "elections"), ("Leadership", "elections"), ("Cell", "cells"), ("Multi", "multilocks")):
+            if name in __all__ and name.startswith(f"Async{word}"):
+                return getattr(import_module(f"locksmith.{module}_aio"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

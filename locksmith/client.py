@@ -18,6 +18,7 @@ from locksmith.store import Finding, Guarantee, Inspection
 if TYPE_CHECKING:
     from locksmith.cells import Cell
     from locksmith.elections import Election
+    from locksmith.multilocks import MultiLock
 
 
 class LostSignal:
@@ -37,23 +38,14 @@ class LostSignal:
         return drive(wait_lost(self._lease._engine, self._lease._hold, timeout))
 
 
-class Lease(LeaseFace):
-    """One acquisition. Give it back with `release()`, or use it in a `with`, which does."""
+class Block:
+    """What is given back at the end of a `with`, if not before."""
 
     __slots__ = ()
 
-    @property
-    def lost(self) -> LostSignal:
-        """Set when the lease was lost; `lost.wait(timeout)` waits for it."""
-        return LostSignal(self)
-
     def release(self) -> bool:
-        """True: given back. False: was released before. Raises LeaseLost where it was lost.
-
-        Raises StoreError where the store could not be asked: renewal has ended, giving back goes on being tried until
-        the ttl has passed, and calling this again is safe.
-        """
-        return drive(self._engine.release(self._hold))
+        """Give it back."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +63,25 @@ class Lease(LeaseFace):
         except Exception:
             if error is None:
                 raise
+
+
+class Lease(Block, LeaseFace):
+    """One acquisition. Give it back with `release()`, or use it in a `with`, which does."""
+
+    __slots__ = ()
+
+    @property
+    def lost(self) -> LostSignal:
+        """Set when the lease was lost; `lost.wait(timeout)` waits for it."""
+        return LostSignal(self)
+
+    def release(self) -> bool:
+        """True: given back. False: was released before. Raises LeaseLost where it was lost.
+
+        Raises StoreError where the store could not be asked: renewal has ended, giving back goes on being tried until
+        the ttl has passed, and calling this again is safe.
+        """
+        return drive(self._engine.release(self._hold))
 
 
 class Lock:
@@ -189,6 +200,18 @@ class Client:
         read = self._settings.permits(name, ttl, limit=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         write = self._settings.permits(name, ttl, limit=ALL, permits=ALL, lock_delay=lock_delay, strict_ttl=strict_ttl)
         return RWLock(Lock(self._engine, read), Lock(self._engine, write))
+
+    def lock_all(
+        self, names: Iterable[str], *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
+    ) -> MultiLock:
+        """An exclusive lock of several names, 64 at most: all of them or none. Otherwise as `lock`.
+
+        Whoever locks the same names in another order does not block this one for ever. Raises ConfigurationError where
+        there is no name, too many, or one twice; InvalidName, InvalidTTL, GuaranteeMissing; sends nothing.
+        """
+        from locksmith.multilocks import MultiLock  # not everybody has multi-locks
+
+        return MultiLock(self._engine, self._settings.together(names, ttl, lock_delay, strict_ttl))
 
     def election(self, name: str, *, ttl: float | None = None, lock_delay: float = 0.0) -> Election:
         """A candidate for a name that one of many leads. `ttl`: seconds after which a silent leader is succeeded.

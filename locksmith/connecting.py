@@ -47,6 +47,14 @@ class Settings:
             strict_ttl=strict_ttl,
         )
 
+    def together(self, names: Iterable[str], ttl: float | None, lock_delay: float, strict_ttl: bool) -> list[Permits]:
+        """Several names with this client's defaults."""
+        from locksmith.recipes.multilock import check_names  # not everybody has multi-locks
+
+        return [
+            self.permits(name, ttl, lock_delay=lock_delay, strict_ttl=strict_ttl) for name in check_names(names)
+        ]
+
 
 def settle(
     target: object,

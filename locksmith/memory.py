@@ -111,6 +111,18 @@ class MemoryStore(Store):
             raise reply
         return reply
 
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """See Store.takes_together: always."""
+        return True
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all."""
+        since = self.runtime.clock.now()
+        reply = self._do(lambda world, now, us: world.acquire_all(claims, since, now, us))
+        if isinstance(reply, SettingsConflict):
+            raise reply
+        return reply
+
     async def beat(self, grants: Sequence[Grant], tickets: Sequence[Ticket], *, within: float) -> list[Word]:
         """See Store.beat."""
         since = self.runtime.clock.now()

@@ -6,7 +6,7 @@ store that can only keep bytes may keep a World in them (`names`, `tickets`), as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -100,6 +100,22 @@ class World:
         state.line[claim.owner] = Waiter(ticket, now, now + claim.waiter_ttl)
         ticket.head_expires_in = self._head_expires_in(state, claim.owner, now)
         return ticket, handed
+
+    def acquire_all(
+        self, claims: Sequence[Claim], since: float, now: float, micros: int
+    ) -> tuple[list[Grant] | SettingsConflict | None, list[Handover]]:
+        """See Store.acquire_all. Each is asked for; what was got is given back where one of them was not."""
+        grants: list[Grant] = []
+        told: list[Handover] = []
+        for claim in claims:
+            reply, handed = self.acquire(claim, None, since, now, micros)
+            told += handed
+            if not isinstance(reply, Grant):
+                for undone in claims:
+                    told += self.abandon(undone, False, now, micros)
+                return reply if isinstance(reply, SettingsConflict) else None, told
+            grants.append(reply)
+        return grants, told
 
     def beat_grant(self, grant: Grant, since: float, now: float, micros: int) -> tuple[Word, list[Handover]]:
         """See Store.beat, for a grant."""

@@ -307,6 +307,24 @@ class Store(ABC):
         A tombstoned owner is refused. Raises SettingsConflict where the name lives with another limit, StoreError.
         """
 
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """Whether `acquire_all` can take these claims in one step of the server. Local, no request.
+
+        They are one permit of one each, of different names, with the same ttl.
+        """
+        return False
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """Grants of all these claims, in their order, given in one step; None: refused, nothing stays behind of any.
+
+        Asked only where `takes_together` says yes. For each claim what `acquire` promises without `queue`: nobody is
+        overtaken, a tombstoned owner is refused, repeated by holders it returns the same tokens with their ttls armed
+        anew (and where one of them has been lost since then, refuses and gives the others back). Raises
+        SettingsConflict where one of the names lives with another limit, and then too nothing stays behind; StoreError,
+        after which each claim is to be abandoned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes names one by one")
+
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """Sleep until the ticket's inbox may have news, at most `timeout` seconds; no requests. See Inbox."""
         if ticket.inbox.peek() is None:

@@ -102,6 +102,10 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
             reply.state = hub
         return reply
 
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """See Store.takes_together: only where all names happen to share a slot, since a script runs on one node."""
+        return len({slot_of(b"{%b}" % claim.key.encode("ascii")) for claim in claims}) == 1
+
     async def _hub_of(self, key: bytes) -> Any:
         """Where this client hears of a name: one subscribed connection for all names of the node that has its slot."""
         slot = slot_of(b"{%b}" % key)

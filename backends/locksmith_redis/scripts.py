@@ -18,8 +18,12 @@ _INCLUDE: Final = re.compile(r"^--#include (\S+)$", re.MULTILINE)
 class Script:
     """A script and the two ways to call it: by its SHA, and with its source where the server has forgotten it."""
 
-    def __init__(self, name: str, words: int = 0) -> None:
-        """`words`: how many follow the script in each call (keys, their number, arguments), where that is known."""
+    def __init__(self, name: str, words: int = 0, *, grants: bool = False) -> None:
+        """`words`: how many follow the script in each call (keys, their number, arguments), where that is known.
+
+        `grants`: whether its reply may say that somebody has something now.
+        """
+        self.grants = grants
         self.source = _read(name).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
         self.by_sha = self.head(words)
@@ -82,7 +86,7 @@ class Keys:
         return b"%b:push:%b%b" % (self.prefix, b"{%b}" % tag if tag else b"", nonce)
 
 
-ACQUIRE: Final = Script("acquire.lua", 10)
+ACQUIRE: Final = Script("acquire.lua", 10, grants=True)
 RELEASE: Final = Script("release.lua", 6)
 BEAT: Final = Script("beat.lua")
 ABANDON: Final = Script("abandon.lua", 7)
@@ -95,3 +99,9 @@ PIN: Final = Script("pin.lua", 7)
 ADOPT: Final = Script("adopt.lua", 7)
 QUORUM_RELEASE: Final = Script("quorum_release.lua", 8)
 UNPIN: Final = Script("unpin.lua", 7)
+
+
+@lru_cache(maxsize=64)
+def acquiring(names: int) -> Script:
+    """The script that takes so many names at once."""
+    return Script("acquire_all.lua", 1 + 8 * names, grants=True)

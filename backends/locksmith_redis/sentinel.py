@@ -18,7 +18,7 @@ from locksmith_redis.diagnose import ALL_SERVERS, diagnose
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.primary import Primary
-from locksmith_redis.scripts import ACQUIRE, Script, request
+from locksmith_redis.scripts import Script, request
 from locksmith_redis.server import Server
 from locksmith_redis.store import RedisStore
 from locksmith_redis.url import database
@@ -107,7 +107,7 @@ class RedisSentinelStore(RedisStore):
             raise
 
     async def _ask(self, script: Script, tail: bytes) -> Answer:
-        if not self._replicas or script is not ACQUIRE:
+        if not self._replicas or not script.grants:
             return await super()._ask(script, tail)
         answer = await self._ask_waiting(script.by_sha + tail)
         if isinstance(answer, driver.NoScriptError):
@@ -125,8 +125,7 @@ class RedisSentinelStore(RedisStore):
             await self.runtime.settle(self._link.drop_idle())
             asked = await super()._ask_all([payload, self._wait], self._server.timeout)
         answer, waited = asked
-        granted = isinstance(answer, tuple) and isinstance(answer[0], int)
-        return self._too_few(waited) if granted and not self._enough(waited) else answer
+        return self._too_few(waited) if _granted(answer) and not self._enough(waited) else answer
 
     async def _ask_all(self, payloads: list[bytes], within: float) -> list[Answer | Exception]:
         """A beat: what is renewed where too few replicas know it is not renewed."""
@@ -190,6 +189,14 @@ def _judge_isolation(info: dict[str, str]) -> Finding:
         return Finding("ok", "a primary without replicas refuses writes")
     advice = "set min-replicas-to-write 1 and a small min-replicas-max-lag"
     return Finding("warning", "a primary that is cut off goes on granting until it learns that it was replaced", advice)
+
+
+def _granted(answer: Answer | Exception) -> bool:
+    if isinstance(answer, Exception):
+        return False
+    reply = answer[0]
+    # One token; or those of several names behind a 0, which no place in line begins with.
+    return isinstance(reply, int) or (isinstance(reply, list) and reply[0] == 0)
 
 
 def _demoted(answer: Answer | Exception) -> bool:

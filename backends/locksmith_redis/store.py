@@ -17,7 +17,7 @@ from locksmith_redis.claims import CHUNK, beat, terms
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
 from locksmith_redis.people import People
-from locksmith_redis.scripts import ABANDON, ACQUIRE, RELEASE, Keys, word
+from locksmith_redis.scripts import ABANDON, ACQUIRE, RELEASE, Keys, acquiring, word
 from locksmith_redis.server import Endpoint
 from locksmith_redis.waiters import Waiters
 
@@ -123,13 +123,31 @@ class RedisStore(Cells, People):
             return None
         number, value = reply
         if number == -1:
-            raise SettingsConflict(
-                f"{claim.name!r} is in use with limit {value}, not {claim.limit}: agree on one, or wait"
-            )
+            raise _conflict(claim, value)
         if number == -2:
             return None
         head = value / 1e6 if value >= 0 else None
         return Ticket(claim, number, since, Inbox(self.runtime.event()), head)
+
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """See Store.takes_together: one script, whatever the names."""
+        return True
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all."""
+        tail = word(b"%d" % (4 * len(claims))) + b"".join(self._keys.of_name(claim.key) for claim in claims)
+        for claim in claims:
+            hidden = claim.name if "~~" in claim.key else ""
+            said = terms(claim.ttl, claim.permits, claim.limit, claim.lock_delay, claim.info, hidden)
+            tail += word(claim.owner.encode()) + said
+        reply, since, _ = await self._ask(acquiring(len(claims)), tail)
+        if reply is None:
+            return None
+        verdict, *tokens = reply
+        if verdict == -1:
+            limit, place = tokens
+            raise _conflict(claims[place - 1], limit)
+        return [Grant(claim, token, claim.ttl, since) for claim, token in zip(claims, tokens, strict=True)]
 
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait."""
@@ -212,6 +230,10 @@ class RedisStore(Cells, People):
         """See Store.after_fork."""
         self._link.after_fork()
         self._hub.after_fork()
+
+
+def _conflict(claim: Claim, limit: int) -> SettingsConflict:
+    return SettingsConflict(f"{claim.name!r} is in use with limit {limit}, not {claim.limit}: agree on one, or wait")
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

@@ -70,31 +70,33 @@ class LeaseFace:
         `fn` takes no argument, or this lease. It runs beside the keeper, on a thread or task of its own. Never called
         for a lease that was released. Returns `fn`, so this is a decorator as well.
         """
-        self._hold.on_lost.append(self._bound(fn))
+        self._hold.on_lost.append(bind(fn, self))
         if self._hold.state is State.LOST and self._hold.grant.claim.owner not in self._engine.keeper.holds:
             self._engine.keeper.call_lost(self._hold)
         return fn
 
     def on_suspect(self, fn: F) -> F:
         """Have `fn` called when a renewal fails for the first time in a row: held still, but look at `remaining()`."""
-        self._hold.on_suspect.append(self._bound(fn))
+        self._hold.on_suspect.append(bind(fn, self))
         return fn
 
     def __repr__(self) -> str:
         state = "suspect" if self._hold.suspect else self._hold.state.value
         return f"<{type(self).__name__} {self.name!r} token={self.token} {state} remaining={self.remaining():.3f}>"
 
-    def _bound(self, fn: Callable[..., Any]) -> Callable[[], Any]:
-        import inspect  # not at the top: it is a third of our import time, and few leases have callbacks
 
-        try:
-            inspect.signature(fn).bind()
-        except TypeError:
-            return lambda: fn(self)
-        except ValueError:  # some builtins do not tell
-            pass
-        # Whatever can be called without arguments is: a default (`lambda name=name: ...`) belongs to whoever wrote it.
-        return fn
+def bind(fn: Callable[..., Any], lease: object) -> Callable[[], Any]:
+    """A user's callback, which takes no argument or the lease, as one that takes none."""
+    import inspect  # not at the top: it is a third of our import time, and few leases have callbacks
+
+    try:
+        inspect.signature(fn).bind()
+    except TypeError:
+        return lambda: fn(lease)
+    except ValueError:  # some builtins do not tell
+        pass
+    # Whatever can be called without arguments is: a default (`lambda name=name: ...`) belongs to whoever wrote it.
+    return fn
 
 
 async def wait_lost(engine: Engine, hold: Hold, timeout: float | None) -> bool:

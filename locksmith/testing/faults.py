@@ -100,6 +100,12 @@ class FaultyStore(Store):
     async def acquire(self, claim: Claim, *, queue: bool) -> Grant | Ticket | None:
         return await self._call("acquire", (claim, queue), lambda: self.inner.acquire(claim, queue=queue))
 
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        return self.inner.takes_together(claims)
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        return await self._call("acquire_all", (claims,), lambda: self.inner.acquire_all(claims))
+
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         # Not counted: it sends nothing, and how often it is called is the engine's business.
         await self.inner.wait(ticket, timeout)
