@@ -310,7 +310,8 @@ class Store(ABC):
     def takes_together(self, claims: Sequence[Claim]) -> bool:
         """Whether `acquire_all` can take these claims in one step of the server. Local, no request.
 
-        They are one permit of one each, of different names, with the same ttl.
+        They are for one permit of one each, of different names in the order of their keys, and alike but for those and
+        their owners.
         """
         return False
 

@@ -19,8 +19,7 @@ end
 local n = open(1, now)
 settle(n)
 drop(n, owner)
-redis.call('ZREM', n.line, owner)
-redis.call('HDEL', n.more, 'w' .. owner)
+quit(n, owner)
 if tombstone > 0 then bury(n, owner, now + tombstone) end
 settle(n)
 save(n)

@@ -165,6 +165,13 @@ local function hear(n, owner, ttl)
   reach(n, n.now + ttl)
 end
 
+-- Give up a place in line. A tombstone, which lies in the same set, stays.
+local function quit(n, owner)
+  local place = redis.call('ZSCORE', n.line, owner)
+  if place and string.byte(place) ~= 45 then redis.call('ZREM', n.line, owner) end -- "-"
+  redis.call('HDEL', n.more, 'w' .. owner)
+end
+
 local function bury(n, owner, ends)
   redis.call('ZADD', n.line, -ends, owner)
   n.dead = math.max(n.dead, ends)

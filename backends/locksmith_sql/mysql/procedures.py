@@ -53,7 +53,7 @@ _START: Final = """
 # Where locks of GET_LOCK are not to be had (Galera), or not just now, nobody is woken by them, and that is all.
 _QUIETLY: Final = "BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;"
 
-_ALL: Final = ("step", "one", "many", "wait", "write", "sweep")
+_ALL: Final = ("step", "one", "many", "take", "wait", "write", "sweep")
 VERSION: Final = 1
 """Part of the procedures' names: another locksmith may run beside this one, with procedures of its own."""
 

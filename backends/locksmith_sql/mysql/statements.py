@@ -101,6 +101,7 @@ class Statements:
         self.now = f"SELECT {procedures.NOW}"
         self.one = call("one", "%s", "%s", "UNHEX(%s)", *["%s"] * 11)
         self.many = call("many", "%s", "%s")
+        self.take_all = call("take", *["%s"] * 6)
         self.wait = call("wait", *["%s"] * 10)
         self.write = call("write", "%s", "UNHEX(%s)", "UNHEX(%s)", *["%s"] * 5)
         self.sweep = call("sweep")

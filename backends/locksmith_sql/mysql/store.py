@@ -96,9 +96,7 @@ class MySQLStore(Cells, People):
             self._crowded.discard(claim.key)
             return Grant(claim, number, claim.ttl, answer.since)
         if code == 3:
-            raise SettingsConflict(
-                f"{claim.name!r} is in use with limit {number}, not {claim.limit}: agree on one, or wait"
-            )
+            raise _conflict(claim, number)
         if code == 0:
             return None
         self._bells.hang(claim.owner, answer.wire)
@@ -107,6 +105,26 @@ class MySQLStore(Cells, People):
         self._crowded.add(claim.key)
         inbox = Inbox(self.runtime.event())
         return self._hub.expect(Ticket(claim, number, answer.since, inbox, micros / 1e6 if micros >= 0 else None))
+
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """See Store.takes_together."""
+        return True
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all: one call of a procedure, which is one transaction."""
+        first = claims[0]
+        # In the order of the keys, so that two clients never wait for each other; beats go in the same order.
+        packed = "".join(f"{claim.key} {claim.owner} {original(claim.key, claim.name) or ''};" for claim in claims)
+        terms = _micros(first.ttl), _micros(first.waiter_ttl), _micros(first.lock_delay), plain(first.info)
+        answer = await self._desk.ask(self._desk.sql.take_all, (self._link.client, packed, *terms))
+        code, said = answer.reply.rows[0]
+        if code == 0:
+            return None
+        numbers = [int(number) for number in said.split()]
+        if code == 3:
+            limit, place = numbers
+            raise _conflict(claims[place - 1], limit)
+        return [Grant(claim, token, claim.ttl, answer.since) for claim, token in zip(claims, numbers, strict=True)]
 
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait."""
@@ -236,6 +254,10 @@ class MySQLStore(Cells, People):
 def plain(info: str) -> str:
     """Text that the server can store: lone surrogates are no UTF-8."""
     return info if info.isascii() else info.encode("utf-8", "replace").decode("utf-8")
+
+
+def _conflict(claim: Claim, limit: int) -> SettingsConflict:
+    return SettingsConflict(f"{claim.name!r} is in use with limit {limit}, not {claim.limit}: agree on one, or wait")
 
 
 def _micros(seconds: float) -> int:

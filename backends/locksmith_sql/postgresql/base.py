@@ -67,6 +67,11 @@ def array(values: list[bytes]) -> bytes:
     return b'{"%b"}' % b'","'.join(values) if values else b"{}"
 
 
+def raw_array(values: list[bytes | None]) -> bytes:
+    """An array of bytes, and of NULLs, in the server's hexadecimal form."""
+    return b"{%b}" % b",".join(b"NULL" if value is None else b'"\\\\x%b"' % value.hex().encode() for value in values)
+
+
 def raw(text: bytes) -> bytes:
     """Bytes as the server writes them (bytea_output hex)."""
     return bytes.fromhex(text[2:].decode("ascii"))

@@ -27,7 +27,7 @@ NOT_PINNED: Final = "LK001"
 _FILES: Final = ("rules", "claims", "beat", "cells", "sweep")
 _FUNCTIONS: Final = (
     "open", "save", "token_of", "hold", "unhold", "expire", "settle", "head_ends",
-    "acquire", "release", "abandon", "evict", "beat", "write", "sweep",
+    "acquire", "acquire_all", "release", "abandon", "evict", "beat", "write", "sweep",
 )  # fmt: skip
 # The session's default may be another level, in which the line is read as it was before its row was waited for.
 _PINNED: Final = f"""IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -111,6 +111,7 @@ class Statements:
             "schema": str(SCHEMA_VERSION),
         }
         self.acquire = self._call("acquire", 10, 2, 9)
+        self.acquire_all = self._call("acquire_all", 7, 7)
         self.release = self._call("release", 3)
         self.abandon = self._call("abandon", 4, 2)
         self.evict = self._call("evict", 2)

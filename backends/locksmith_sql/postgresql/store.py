@@ -24,7 +24,7 @@ from locksmith.store import (
 )
 from locksmith_sql.postgresql import opening
 from locksmith_sql.postgresql import url as urls
-from locksmith_sql.postgresql.base import array, micros, number, numbers
+from locksmith_sql.postgresql.base import array, micros, number, numbers, raw_array
 from locksmith_sql.postgresql.cells import Cells, hidden
 from locksmith_sql.postgresql.errors import Trouble, translate
 from locksmith_sql.postgresql.people import People
@@ -136,8 +136,7 @@ class PostgreSQLStore(Cells, People):
 
     async def _acquire(self, claim: Claim, channel: bytes | None) -> Grant | Ticket | None:
         name, key, owner, ttl, permits, limit, waiter_ttl, lock_delay, info = claim
-        if ttl > MAX_TTL or lock_delay > MAX_TTL:
-            raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {max(ttl, lock_delay)}")
+        _check_ttl(claim)
         params = [
             key.encode(), hidden(key, name), owner.encode(), micros(ttl), number(permits), number(limit),
             micros(waiter_ttl), micros(lock_delay), info.encode("utf-8", "surrogatepass"), channel,
@@ -150,8 +149,30 @@ class PostgreSQLStore(Cells, People):
         if first > 0:
             return Grant(claim, first, ttl, since)
         if first < 0:
-            raise SettingsConflict(f"{name!r} is in use with limit {answer[1]}, not {limit}: agree on one, or wait")
+            raise _conflict(claim, answer[1])
         return Ticket(claim, answer[1], since, Inbox(self.runtime.event()), _moment(answer[2]))
+
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        return True
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all: one statement."""
+        first = claims[0]
+        _check_ttl(first)
+        params = [
+            array([claim.key.encode() for claim in claims]),
+            raw_array([hidden(claim.key, claim.name) for claim in claims]),
+            array([claim.owner.encode() for claim in claims]),
+            micros(first.ttl), micros(first.waiter_ttl), micros(first.lock_delay),
+            first.info.encode("utf-8", "surrogatepass"),
+        ]  # fmt: skip
+        result, since, _ = await self._ask(self._statements.acquire_all, params)
+        tokens = numbers(result.get_value(0, 0))
+        if not tokens:
+            return None
+        if tokens[0] == -1:
+            raise _conflict(claims[tokens[2] - 1], tokens[1])
+        return [Grant(claim, token, claim.ttl, since) for claim, token in zip(claims, tokens, strict=True)]
 
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         if ticket.inbox.peek() is None:
@@ -239,6 +260,16 @@ class PostgreSQLStore(Cells, People):
     def after_fork(self) -> None:
         self._link.after_fork()
         self._hub.after_fork()
+
+
+def _check_ttl(claim: Claim) -> None:
+    if claim.ttl > MAX_TTL or claim.lock_delay > MAX_TTL:
+        longest = max(claim.ttl, claim.lock_delay)
+        raise InvalidTTL(f"this store keeps at most {MAX_TTL:.0f} seconds, not {longest}")
+
+
+def _conflict(claim: Claim, limit: int) -> SettingsConflict:
+    return SettingsConflict(f"{claim.name!r} is in use with limit {limit}, not {claim.limit}: agree on one, or wait")
 
 
 def _moment(value: int) -> float | None:

@@ -74,6 +74,19 @@ def acquire(ledger: Ledger, claim: Claim, *, queue: bool) -> Granted | Queued | 
     return Queued(number, ledger.head_expires_in(name, number))
 
 
+def acquire_all(ledger: Ledger, wanted: Sequence[Claim]) -> list[int] | SettingsConflict | None:
+    """See Store.acquire_all: the tokens. Each is asked for; what was got is given back where one of them was not."""
+    tokens: list[int] = []
+    for claim in wanted:
+        answer = acquire(ledger, claim, queue=False)
+        if not isinstance(answer, Granted):
+            for undone in wanted:
+                abandon(ledger, undone, tombstone=False)
+            return answer if isinstance(answer, SettingsConflict) else None
+        tokens.append(answer.token)
+    return tokens
+
+
 def release(ledger: Ledger, grant: Grant) -> bool:
     """See Store.release."""
     claim = grant.claim

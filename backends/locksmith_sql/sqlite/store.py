@@ -141,6 +141,22 @@ class SQLiteStore(Store):
                 return since, taken
         return since, self._transact(partial(claims.acquire, claim=claim, queue=queue))
 
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        return True
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all: one transaction."""
+        since, answer = await self._persist(partial(self._acquire_all, claims))
+        if isinstance(answer, SettingsConflict):
+            raise answer
+        if answer is None:
+            return None
+        return [Grant(claim, token, claim.ttl, since) for claim, token in zip(claims, answer, strict=True)]
+
+    def _acquire_all(self, wanted: Sequence[Claim]) -> tuple[float, list[int] | SettingsConflict | None]:
+        since = self.runtime.clock.now()
+        return since, self._transact(partial(claims.acquire_all, wanted=wanted))
+
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         await self._hub.wait(ticket, timeout)
 

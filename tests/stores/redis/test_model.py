@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from testkit.model import Together
 
 from locksmith import memory_world
 from locksmith.errors import SettingsConflict
@@ -18,6 +19,7 @@ from locksmith.runtime import drive
 from locksmith.store import Claim, Gone, Grant, Held, Inbox, Lost, Ticket, Waiting
 from locksmith.testing.servers import RedisServer
 from locksmith_redis import RedisStore, scripts
+from locksmith_redis import store as store_module
 from locksmith_redis.scripts import Script
 
 pytestmark = pytest.mark.redis
@@ -54,7 +56,7 @@ class Clock:
         self._server.command("HSET", "clock", "s", self.micros // MICROS, "u", self.micros % MICROS)
 
 
-class Pair:
+class Pair(Together):
     """One store and one specification that are told the same."""
 
     def __init__(self, store: RedisStore, clock: Clock, seed: int, make_claim: Callable[..., Claim]) -> None:
@@ -69,15 +71,14 @@ class Pair:
     def at(self) -> tuple[int, int]:
         return self.clock.micros, self.clock.micros
 
-    def scaled(self, claim: Claim) -> Claim:
-        return claim._replace(
-            ttl=int(claim.ttl * MICROS),
-            waiter_ttl=int(claim.waiter_ttl * MICROS),
-            lock_delay=int(claim.lock_delay * MICROS),
-        )
+    def moment(self) -> tuple[int, int]:
+        return self.at
+
+    def limit_of(self) -> dict[str, int]:
+        return dict(zip(NAMES, LIMITS, strict=True))
 
     def step(self) -> str:
-        kinds = ("acquire",) * 5 + ("again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
+        kinds = ("acquire",) * 5 + ("all", "all", "all_again", "again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
         kind = self.random.choice(kinds)
         getattr(self, f"do_{kind}")()
         return kind
@@ -208,10 +209,13 @@ class Pair:
 @pytest.fixture
 def by_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts that ask the test what time it is."""
-    for name in ("ACQUIRE", "RELEASE", "BEAT", "ABANDON", "EVICT", "INSPECT", "LIVE"):
-        script: Script = getattr(scripts, name)
+    several = {number: scripts.acquiring.__wrapped__(number) for number in range(1, len(NAMES) + 1)}
+    monkeypatch.setattr(store_module, "acquiring", several.__getitem__)
+    alone = [getattr(scripts, name) for name in ("ACQUIRE", "RELEASE", "BEAT", "ABANDON", "EVICT", "INSPECT", "LIVE")]
+    script: Script
+    for script in [*alone, *several.values()]:
         source = script.source.decode()
-        assert source.count("redis.call('TIME')") == 1, name
+        assert source.count("redis.call('TIME')") == 1, source
         words = int(script.by_sha[1 : script.by_sha.index(b"\r")]) - 2
         monkeypatch.setattr(script, "source", source.replace("redis.call('TIME')", CLOCK).encode())
         monkeypatch.setattr(script, "sha", b"0" * 40)  # never found, so the source is sent
@@ -231,4 +235,4 @@ def test_random_steps_agree_with_the_specification(
     for _ in range(150):
         done.append(pair.step())
         pair.check()
-    assert {"acquire", "beat", "release", "time"} <= set(done)
+    assert {"acquire", "all", "beat", "release", "time"} <= set(done)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from testkit.model import Together
 
 from locksmith import memory_world
 from locksmith.errors import SettingsConflict
@@ -48,7 +49,7 @@ class Specification(World):
         return expected
 
 
-class Pair:
+class Pair(Together):
     """One store and one specification that are told the same."""
 
     def __init__(self, store: SQLiteStore, clock: Any, seed: int, make_claim: Callable[..., Claim]) -> None:
@@ -63,15 +64,14 @@ class Pair:
     def at(self) -> tuple[int, int]:
         return self.clock.now(), self.clock.wall()
 
-    def scaled(self, claim: Claim) -> Claim:
-        return claim._replace(
-            ttl=int(claim.ttl * MICROS),
-            waiter_ttl=int(claim.waiter_ttl * MICROS),
-            lock_delay=int(claim.lock_delay * MICROS),
-        )
+    def moment(self) -> tuple[int, int]:
+        return self.at
+
+    def limit_of(self) -> dict[str, int]:
+        return dict(zip(NAMES, LIMITS, strict=True))
 
     def step(self) -> str:
-        kinds = ("acquire",) * 5 + ("again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
+        kinds = ("acquire",) * 5 + ("all", "all", "all_again", "again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
         kind = self.random.choice(kinds)
         getattr(self, f"do_{kind}")()
         return kind
@@ -201,4 +201,4 @@ def test_random_steps_agree_with_the_specification(
     for _ in range(150):
         done.append(pair.step())
         pair.check()
-    assert {"acquire", "beat", "release", "time"} <= set(done)
+    assert {"acquire", "all", "beat", "release", "time"} <= set(done)

@@ -40,7 +40,63 @@ class Specification(World):
         return handed
 
 
-class Pair:
+class Together:
+    """The steps about several names at once, for pairs of a store and a specification."""
+
+    store: Store
+    world: World
+    random: random.Random
+    make_claim: Callable[..., Claim]
+    claims: list[Claim]
+    grants: dict[str, Grant]
+    _asked: list[list[Claim]] | None = None
+
+    def scaled(self, claim: Claim) -> Claim:
+        return claim._replace(
+            ttl=int(claim.ttl * MICROS),
+            waiter_ttl=int(claim.waiter_ttl * MICROS),
+            lock_delay=int(claim.lock_delay * MICROS),
+        )
+
+    def moment(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def limit_of(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def do_all(self) -> None:
+        """Several names at once, mostly those that are exclusive."""
+        limits = self.limit_of()
+        exclusive = [name for name, limit in limits.items() if limit == 1]
+        among = exclusive if self.random.random() < 0.8 else list(limits)
+        names = sorted(self.random.sample(among, self.random.randint(1, len(among))))
+        ttl, lock_delay = self.random.choice((1.0, 3.0, 8.0)), self.random.choice((0.0, 0.0, 0.0, 1.5))
+        claims = [self.make_claim(name, ttl=ttl, waiter_ttl=0.5, lock_delay=lock_delay) for name in names]
+        self._asked = [*(self._asked or []), claims]
+        self.claims += claims
+        self._ask_all(claims)
+
+    def do_all_again(self) -> None:
+        if self._asked:
+            self._ask_all(self.random.choice(self._asked[-3:]))
+
+    def _ask_all(self, claims: list[Claim]) -> None:
+        expected, _ = self.world.acquire_all([self.scaled(claim) for claim in claims], 0.0, *self.moment())
+        if isinstance(expected, SettingsConflict):
+            with pytest.raises(SettingsConflict) as conflict:
+                drive(self.store.acquire_all(claims))
+            assert str(conflict.value) == str(expected)
+            return
+        answer = drive(self.store.acquire_all(claims))
+        if expected is None or answer is None:
+            assert answer is expected
+            return
+        assert [grant.claim for grant in answer] == claims
+        assert [grant.token for grant in answer] == [grant.token for grant in expected]
+        self.grants |= {grant.claim.owner: grant for grant in answer}
+
+
+class Pair(Together):
     """One blocking store and one specification that are told the same.
 
     `at` says what time it is by the store's clock and by the one its tokens grow with, in microseconds; `advance` moves
@@ -63,7 +119,6 @@ class Pair:
         self.claims: list[Claim] = []
         self.grants: dict[str, Grant] = {}
         self.tickets: dict[str, tuple[Ticket, Ticket]] = {}
-        self.together: list[list[Claim]] = []
 
     def run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All steps, each compared."""
@@ -74,12 +129,11 @@ class Pair:
             self.check()
         assert {"acquire", "all", "beat", "release", "time"} <= done
 
-    def scaled(self, claim: Claim) -> Claim:
-        return claim._replace(
-            ttl=int(claim.ttl * MICROS),
-            waiter_ttl=int(claim.waiter_ttl * MICROS),
-            lock_delay=int(claim.lock_delay * MICROS),
-        )
+    def moment(self) -> tuple[int, int]:
+        return self.at()
+
+    def limit_of(self) -> dict[str, int]:
+        return self.limits
 
     def step(self) -> str:
         kinds = ("acquire",) * 5 + ("all", "all", "all_again", "again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
@@ -132,35 +186,6 @@ class Pair:
                 self.same_wait(answer.head_expires_in, expected.head_expires_in)
             else:
                 assert answer.number == self.tickets[claim.owner][0].number
-
-    def do_all(self) -> None:
-        """Several names at once, mostly those that are exclusive."""
-        exclusive = [name for name, limit in self.limits.items() if limit == 1]
-        among = exclusive if self.random.random() < 0.8 else list(self.limits)
-        names = sorted(self.random.sample(among, self.random.randint(1, len(among))))
-        ttl, lock_delay = self.random.choice((1.0, 3.0, 8.0)), self.random.choice((0.0, 0.0, 0.0, 1.5))
-        claims = [self.make_claim(name, ttl=ttl, waiter_ttl=0.5, lock_delay=lock_delay) for name in names]
-        self.together.append(claims)
-        self.claims += claims
-        self.ask_all(claims)
-
-    def do_all_again(self) -> None:
-        if self.together:
-            self.ask_all(self.random.choice(self.together[-3:]))
-
-    def ask_all(self, claims: list[Claim]) -> None:
-        expected, _ = self.world.acquire_all([self.scaled(claim) for claim in claims], 0.0, *self.at())
-        if isinstance(expected, SettingsConflict):
-            with pytest.raises(SettingsConflict):
-                drive(self.store.acquire_all(claims))
-            return
-        answer = drive(self.store.acquire_all(claims))
-        if expected is None or answer is None:
-            assert answer is expected
-            return
-        assert [grant.claim for grant in answer] == claims
-        assert [grant.token for grant in answer] == [grant.token for grant in expected]
-        self.grants |= {grant.claim.owner: grant for grant in answer}
 
     def do_beat(self) -> None:
         for grant in self._some(self.grants.values()):

@@ -82,6 +82,37 @@ BEGIN
   RETURN ARRAY[0, l.tickets, CASE WHEN l.busy = 1 THEN {head_ends}(l, l.tickets, _now) ELSE -1 END];
 END $$;
 
+-- Several exclusive names, or none of them: each is asked for, and all are given up where one was refused. In the order
+-- of the names, as beats do it, so that nobody waits for a row in a circle. Answers the tokens by place in the arrays;
+-- {-1, limit, place}: in use with another one; NULL: no.
+CREATE OR REPLACE FUNCTION {acquire_all}(_keys text[], _names bytea[], _owners text[], _ttl bigint, _waiter_ttl bigint,
+  _delay bigint, _info bytea) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+  _tokens bigint[] := array_fill(0::bigint, ARRAY[cardinality(_keys)]);
+  _answer bigint[];
+  _place bigint;
+  item record;
+BEGIN
+  {pinned}
+  FOR item IN
+    SELECT * FROM unnest(_keys, _names, _owners) WITH ORDINALITY AS t (key, name, owner, at)
+    ORDER BY t.key
+  LOOP
+    _answer := {acquire}(item.key, item.name, item.owner, _ttl, 1, 1, _waiter_ttl, _delay, _info, NULL);
+    IF cardinality(_answer) = 1 THEN
+      _tokens[item.at] := _answer[1];
+      CONTINUE;
+    END IF;
+    _place := item.at;
+    FOR item IN SELECT * FROM unnest(_keys, _names, _owners) AS t (key, name, owner) ORDER BY t.key LOOP
+      PERFORM {abandon}(item.key, item.name, item.owner, 0);
+    END LOOP;
+    {durable}  -- what was due of other names may have been granted on the way
+    RETURN CASE WHEN _answer[1] = -1 THEN _answer || _place END;
+  END LOOP;
+  RETURN _tokens;
+END $$;
+
 -- Whether it was held. Losing a plain release in a crash costs a delay; a hand-over is a grant.
 CREATE OR REPLACE FUNCTION {release}(_key text, _owner text, _token bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
