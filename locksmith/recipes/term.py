@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
-from locksmith.engine.lease import LeaseFace, give_up
+from locksmith.engine.lease import LeaseFace, bind, give_up
 from locksmith.errors import CellConflict, LeaseLost, StoreUnavailable
 from locksmith.events import logger
 from locksmith.recipes import plain
@@ -181,7 +181,7 @@ class Term:
                 logger.exception("on_lost of %r failed", self.hold.grant.claim.name)
 
     async def _call(self, fn: Callable[..., Any]) -> None:
-        result = self._lease._bound(fn)()
+        result = bind(fn, self._lease)()
         if isinstance(result, Awaitable):
             await result
 

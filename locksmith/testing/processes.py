@@ -228,6 +228,22 @@ class _Serving:
             done += 1
         return done
 
+    async def acquire_all(self, names: list[str], ttl: float | None = None, **settings: Any) -> dict[str, int]:
+        """Several names at once; released under the first one's name."""
+        lease = await self.client.lock_all(names, ttl=ttl).acquire(**settings)
+        self.leases[names[0]] = lease
+        return dict(lease.tokens)
+
+    async def count_all(self, names: list[str], folder: str, times: int) -> int:
+        """Add so many times to the number in each name's file, under all the names."""
+        lock = self.client.lock_all(names)
+        for _ in range(times):
+            async with lock.acquire(wait=60) as lease:
+                await self.face.sleep(0)
+                for name, token in lease.tokens.items():
+                    add_one(Path(folder) / name, token)
+        return times
+
     async def fork(self, name: str, how: str) -> dict[str, Any]:
         """Fork while holding; the child reports what it sees, does something, and ends."""
         reader, writer = os.pipe()

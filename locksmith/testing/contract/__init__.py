@@ -26,6 +26,7 @@ _MODULES = (
     "procs",
     "recipes",
     "removal",
+    "together",
     "waits",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
@@ -43,6 +44,7 @@ from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa:
 from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
 from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases  # noqa: E402
 from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
+from locksmith.testing.contract.together import MultiLockCases  # noqa: E402
 from locksmith.testing.contract.waits import WaitCases  # noqa: E402
 
 CASE_CLASSES: tuple[type[Cases], ...] = (
@@ -58,6 +60,7 @@ CASE_CLASSES: tuple[type[Cases], ...] = (
     InterruptCases,
     ElectionCases,
     CellRecipeCases,
+    MultiLockCases,
 )
 """The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
@@ -75,6 +78,7 @@ class StoreContract(
     InterruptCases,
     ElectionCases,
     CellRecipeCases,
+    MultiLockCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
 

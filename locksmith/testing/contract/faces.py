@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
@@ -243,6 +243,9 @@ class _Client(_Shim):
 
     def rwlock(self, name: str, **settings: Any) -> _RWLock:
         return _RWLock(self.real.rwlock(name, **settings))
+
+    def lock_all(self, names: Iterable[str], **settings: Any) -> _Lock:
+        return _Lock(self.real.lock_all(names, **settings))
 
     def election(self, name: str, **settings: Any) -> _Election:
         return _Election(self.real.election(name, **settings))

@@ -22,8 +22,12 @@ class InterruptCases(Cases):
     most: ClassVar[int] = 300
     """Awaits or calls that one scenario may have."""
 
-    async def interrupted(self, face: Face, scenario: Scenario) -> None:
-        """Run a scenario with a client of its own, interrupted at its first place, its second, ..., to the last."""
+    async def interrupted(self, face: Face, scenario: Scenario, names: tuple[str, ...] = ("n",)) -> None:
+        """Run a scenario with a client of its own, interrupted at its first place, its second, ..., to the last.
+
+        Nothing must be left of these names.
+        """
+        self.names = names
         self.rival = self.connect(face)
         self.beside: list[Job[Any]] = []
         if face.name == "asyncio":
@@ -31,6 +35,7 @@ class InterruptCases(Cases):
         else:
             assert len(list(places(lambda number, when: self._hit(face, scenario, number, when), most=self.most))) >= 2
 
+    names: tuple[str, ...]
     rival: Any
     beside: list[Job[Any]]
 
@@ -65,13 +70,15 @@ class InterruptCases(Cases):
             await job.result()
         self.beside.clear()
 
-        async def empty() -> bool:
-            found = await self.rival.inspect("n")
-            return not found.holders and not found.waiters
+        for name in self.names:
 
-        await face.eventually(empty, within=self.margin, what=f"nothing is left, {after}")
-        async with self.rival.lock("n").acquire(wait=0):
-            pass
+            async def empty(name: str = name) -> bool:
+                found = await self.rival.inspect(name)
+                return not found.holders and not found.waiters
+
+            await face.eventually(empty, within=self.margin, what=f"nothing is left of {name!r}, {after}")
+            async with self.rival.lock(name).acquire(wait=0):
+                pass
 
     @case()
     async def test_interrupted_while_it_acquires_and_releases(self, face: Face) -> None:
@@ -134,3 +141,25 @@ class InterruptCases(Cases):
                 raise
 
         await self.interrupted(face, scenario)
+
+    @case()
+    async def test_interrupted_while_it_takes_several_names(self, face: Face) -> None:
+        """A multi-lock of free names is taken and given back: all of it is undone, in one step or one by one."""
+
+        async def scenario(client: Any) -> None:
+            lease = await client.lock_all(["m", "n"]).acquire()
+            await lease.release()
+
+        await self.interrupted(face, scenario, ("m", "n"))
+
+    @case()
+    async def test_interrupted_while_it_waits_for_one_of_several_names(self, face: Face) -> None:
+        """Holding the one, in line for the other: both are undone."""
+
+        async def scenario(client: Any) -> None:
+            held = await self.rival.lock("n").acquire()
+            self.beside.append(face.start(self._soon_released(face, held)))
+            async with client.lock_all(["n", "m"]).acquire(wait=30):
+                await face.sleep(0)
+
+        await self.interrupted(face, scenario, ("m", "n"))

@@ -18,8 +18,8 @@ from locksmith.testing.contract.faces import Face
 from locksmith.testing.processes import Worker, WorkerError
 
 
-class ProcessCases(Cases):
-    """What holds between processes, whatever becomes of them."""
+class WithWorkers(Cases):
+    """What cases with real processes stand on."""
 
     @contextmanager
     def workers(self, face: Face, count: int = 1, **settings: Any) -> Iterator[list[Worker]]:
@@ -27,9 +27,6 @@ class ProcessCases(Cases):
         with ExitStack() as stack:
             settings = {"namespace": self.namespace} | settings
             yield [stack.enter_context(Worker(self.url(), runtime=face.name, **settings)) for _ in range(count)]
-
-    async def _wait(self, client: Any) -> Any:
-        return await client.lock("n").acquire(wait=60)
 
     async def stop(self, face: Face, client: Any, worker: Worker) -> None:
         """SIGSTOP it, and not within a step of its store during which nobody else gets an answer.
@@ -52,6 +49,19 @@ class ProcessCases(Cases):
         """What a worker says, while this process' own leases go on being renewed."""
         return await face.call(lambda: do(*args, **kwargs))
 
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    folder: Path
+
+
+class ProcessCases(WithWorkers):
+    """What holds between processes, whatever becomes of them."""
+
+    async def _wait(self, client: Any) -> Any:
+        return await client.lock("n").acquire(wait=60)
+
     @case(shared=True)
     async def test_many_processes_and_one_counter(self, face: Face) -> None:
         """P1, P2, section 3: no increment is lost, tokens come in order; for those who wait and those who try."""
@@ -69,12 +79,6 @@ class ProcessCases(Cases):
         await self.nothing_left(face, "n")
 
     increments = 25
-
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
-        self.folder = tmp_path
-
-    folder: Path
 
     @case(shared=True)
     async def test_a_killed_holder_is_succeeded(self, face: Face) -> None:
