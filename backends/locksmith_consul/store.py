@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from locksmith import nodes
 from locksmith.errors import SettingsConflict, StoreError, StoreUnavailable
@@ -18,26 +18,16 @@ from locksmith_consul.claims import nodes_of, session_of, written
 from locksmith_consul.keys import MOST_OPS, erasing, op
 from locksmith_consul.people import People
 from locksmith_consul.sessions import Session
+from locksmith_consul.together import ENDED, TRIES, Life, Together
 from locksmith_consul.url import Server
 
 T = TypeVar("T")
 
 TOMBSTONE: Final = 60.0
 """Seconds an abandoned owner is refused, at least: longer than a stalled request lives."""
-TRIES: Final = 3
-"""Sessions that may end under the hands of one call before it gives up."""
-_ENDED: Final = "invalid session"
 
 
-class _Life(NamedTuple):
-    """What a grant or a ticket lives by."""
-
-    session: str
-    ttl: float
-    """As its claim asked for, when it was made."""
-
-
-class ConsulStore(Cells, People):
+class ConsulStore(Together, Cells, People):
     """Claims in transactions: one to take, one to give back. Sessions end by the servers' clock alone."""
 
     guarantees = (
@@ -105,7 +95,7 @@ class ConsulStore(Cells, People):
                 if known is not None:
                     return await self._placed(claim, found, known, queue=queue or not again)
             else:
-                self._refuse_other(failed, _ENDED)
+                self._refuse_other(failed, ENDED)
                 self._bury(session)
         raise StoreUnavailable("Consul: sessions end as soon as they are made; the agent's log may say why.")
 
@@ -113,7 +103,7 @@ class ConsulStore(Cells, People):
         self, claim: Claim, found: list[Entry], session: Session, *, queue: bool
     ) -> Grant | Ticket | None:
         """What a claim has come to, whose key is among these."""
-        life = _Life(session.id, claim.ttl)
+        life = Life(session.id, claim.ttl)
         if len(found) == 1 and claim.permits <= claim.limit:
             return Grant(claim, found[0]["CreateIndex"], session.ttl, session.since, state=life)
         line = nodes_of(found)
@@ -132,19 +122,6 @@ class ConsulStore(Cells, People):
         ticket = Ticket(claim, token, session.since, Inbox(self.runtime.event()), state=life)
         self._hub.join(ticket, line)
         return ticket
-
-    async def _alive(self, claim: Claim, found: list[Entry]) -> Session | None:
-        """The session that a claim among these lives by, renewed; None where it has ended."""
-        session = self._session(claim, found)
-        return session if session is not None and await self._renew(session) else None
-
-    def _session(self, claim: Claim, found: list[Entry]) -> Session | None:
-        session_id = session_of(found, claim.owner)
-        if session_id and session_id not in self._known:
-            # Made by another client, or by the process that this one is the heart of.
-            ttl = next(node.ttl for node in nodes_of(found) if node.owner == claim.owner)
-            self._known[session_id] = Session(session_id, ttl, float("-inf"))
-        return self._known.get(session_id)
 
     async def _erase(self, place: str, token: int) -> bool:
         """Delete the key of a claim, unless it is another one's by now; see nodes_of."""
@@ -174,7 +151,7 @@ class ConsulStore(Cells, People):
             outcome = await self._transact((op("lock", self._keys.tombstone(claim), session=session.id), gone))
             if outcome.done is not None:
                 return
-            if _ENDED not in outcome.failed.get(0, ""):
+            if ENDED not in outcome.failed.get(0, ""):
                 break  # it has one already
             self._grave = None
         await self._transact((gone,))

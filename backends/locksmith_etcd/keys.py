@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from locksmith import names, nodes
@@ -16,6 +16,8 @@ from locksmith_etcd import rpc
 
 CHUNK: Final = 100
 """Reads in one transaction; servers take 128 operations unless they are told otherwise."""
+TOGETHER: Final = 60
+"""Names in one transaction that takes them, with two operations for each."""
 _CREATE: Final = rpc.Compare.CREATE
 _LESS: Final = rpc.Compare.LESS
 _MOD: Final = rpc.Compare.MOD
@@ -65,6 +67,20 @@ class Keys:
             compare=[absent(self.tomb(claim.owner)), unchanged],
             success=[put(self.claim(claim), value, lease)],
             failure=[read_all(name), read(self.tomb(claim.owner))],
+        )
+
+    def take_all_free(self, claims: Sequence[Claim], values: Sequence[bytes], lease: int) -> Any:
+        """Put all these claims where nobody has or wants any of the names; else read who does, name after name.
+
+        What refuses owners is read after the names.
+        """
+        names = [self.name(claim.key) for claim in claims]
+        tombs = [self.tomb(claim.owner) for claim in claims]
+        keyed = zip(claims, values, strict=True)
+        return rpc.TxnRequest(
+            compare=[*map(absent, tombs), *(absent(name, after(name)) for name in names)],
+            success=[put(self.claim(claim), value, lease) for claim, value in keyed],
+            failure=[*map(read_all, names), *map(read, tombs)],
         )
 
     def enqueue(self, claim: Claim, value: bytes, lease: int) -> Any:

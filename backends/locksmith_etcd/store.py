@@ -157,12 +157,15 @@ class EtcdStore(Cells, People):
 
     async def _put(self, claim: Claim, build: Callable[[Claim, bytes, int], Any]) -> tuple[Reply, Lease]:
         """Send a transaction that puts the claim on this client's lease for its ttl."""
+        written = lambda lease: build(claim, nodes.value(claim, lease.ttl, time.time()), lease.id)  # noqa: E731
+        return await self._put_for(claim.ttl, written)
+
+    async def _put_for(self, ttl: float, build: Callable[[Lease], Any]) -> tuple[Reply, Lease]:
         until = self._now() + self._timeout
         for _ in range(_ATTEMPTS):
-            lease = await self._leases.of(claim.ttl, max(0.001, until - self._now()))
-            request = build(claim, nodes.value(claim, lease.ttl, time.time()), lease.id)
+            lease = await self._leases.of(ttl, max(0.001, until - self._now()))
             try:
-                reply = await self._put_on(lease, request, max(0.001, until - self._now()))
+                reply = await self._put_on(lease, build(lease), max(0.001, until - self._now()))
             except LeaseGone:
                 lease.lost = True
                 continue
@@ -180,6 +183,40 @@ class EtcdStore(Cells, People):
         if isinstance(kept, Reply):
             lease.hear(kept.message, kept.since)
         return reply
+
+    def takes_together(self, claims: Sequence[Claim]) -> bool:
+        """See Store.takes_together: as many as servers take in one transaction, unless they are told otherwise."""
+        return len(claims) <= keys.TOGETHER
+
+    async def acquire_all(self, claims: Sequence[Claim]) -> list[Grant] | None:
+        """See Store.acquire_all: one transaction, which puts all keys or none."""
+
+        def build(lease: Lease) -> Any:
+            values = [nodes.value(claim, lease.ttl, time.time()) for claim in claims]
+            return self._keys.take_all_free(claims, values, lease.id)
+
+        reply, lease = await self._put_for(claims[0].ttl, build)
+        if reply.message.succeeded:
+            token, state = reply.message.header.revision, On(lease, claims[0].ttl)
+            return [Grant(claim, token, lease.ttl, lease.since, state=state) for claim in claims]
+        return await self._known(claims, [response.response_range.kvs for response in reply.message.responses], lease)
+
+    async def _known(self, claims: Sequence[Claim], found: Sequence[Any], ours: Lease) -> list[Grant] | None:
+        """The grants of claims that were all there already, as a repeated request finds them; else none is left."""
+        lines = [keys.line(kvs) for kvs in found[: len(claims)]]
+        first = [line[0].owner if line else "" for line in lines]
+        if first == [claim.owner for claim in claims]:
+            leases = [await self._lease_of(claim, kvs, ours) for claim, kvs in zip(claims, found, strict=False)]
+            return [
+                Grant(claim, line[0].token, lease.ttl, lease.since, state=On(lease, claim.ttl))
+                for claim, line, lease in zip(claims, lines, leases, strict=True)
+            ]
+        for claim, line in zip(claims, lines, strict=True):
+            if any(node.owner == claim.owner for node in line):
+                await self.abandon(claim, tombstone=False)
+        for claim, line in zip(claims, lines, strict=True):
+            nodes.check_limit(claim, line[:1])
+        return None
 
     def leave(self, ticket: Ticket) -> None:
         """See Store.leave."""
