@@ -98,7 +98,7 @@ class AsyncBlock:
 
     def _cancel_body(self) -> None:
         if self._body is not None and not self._body.done():
-            self._cancelled_by_us = True
+            self._cancelled_by_us = True  # type: ignore[misc]  # a slot of each class below
             self._body.cancel(f"lost: {self!r}")
 
 
@@ -392,7 +392,12 @@ if not TYPE_CHECKING:  # who checks types looks at the names imported above
 
     def __getattr__(name: str) -> Any:
         # These stand on what is defined here, and are loaded when they are asked for.
-        for word, module in (("Election", "elections"), ("Leadership", "elections"), ("Cell", "cells"), ("Multi", "multilocks")):
+        for word, module in (
+            ("Election", "elections"),
+            ("Leadership", "elections"),
+            ("Cell", "cells"),
+            ("Multi", "multilocks"),
+        ):
             if name in __all__ and name.startswith(f"Async{word}"):
                 return getattr(import_module(f"locksmith.{module}_aio"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,9 +51,7 @@ class Settings:
         """Several names with this client's defaults."""
         from locksmith.recipes.multilock import check_names  # not everybody has multi-locks
 
-        return [
-            self.permits(name, ttl, lock_delay=lock_delay, strict_ttl=strict_ttl) for name in check_names(names)
-        ]
+        return [self.permits(name, ttl, lock_delay=lock_delay, strict_ttl=strict_ttl) for name in check_names(names)]
 
 
 def settle(

@@ -1,4 +1,4 @@
-"""Multi-locks, blocking: a thin mirror of `locksmith.multilocks_aio`. What happens is decided in `locksmith.recipes`."""
+"""Multi-locks, blocking: a thin mirror of `locksmith.multilocks_aio`. `locksmith.recipes` decides what happens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MultiLostSignal:
     @property
     def names(self) -> tuple[str, ...]:
         """Which names were lost."""
-        return lost_names(self._lease._holds)
+        return lost_names(self._lease)
 
     def is_set(self) -> bool:
         """Whether one of the names was lost."""
@@ -34,7 +34,7 @@ class MultiLostSignal:
 
     def wait(self, timeout: float | None = None) -> bool:
         """True as soon as one is lost; False where all were released, or `timeout` seconds passed, before."""
-        return drive(wait_any_lost(self._lease._engine, self._lease._holds, timeout))
+        return drive(wait_any_lost(self._lease, timeout))
 
 
 class MultiLease(Block, MultiLeaseFace):

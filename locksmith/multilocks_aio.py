@@ -27,7 +27,7 @@ class AsyncMultiLostSignal:
     @property
     def names(self) -> tuple[str, ...]:
         """Which names were lost."""
-        return lost_names(self._lease._holds)
+        return lost_names(self._lease)
 
     def is_set(self) -> bool:
         """Whether one of the names was lost."""
@@ -35,7 +35,7 @@ class AsyncMultiLostSignal:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """True as soon as one is lost; False where all were released, or `timeout` seconds passed, before."""
-        return await wait_any_lost(self._lease._engine, self._lease._holds, timeout)
+        return await wait_any_lost(self._lease, timeout)
 
 
 class AsyncMultiLease(AsyncBlock, MultiLeaseFace):

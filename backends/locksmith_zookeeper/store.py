@@ -19,12 +19,13 @@ from locksmith_zookeeper.errors import translate
 from locksmith_zookeeper.people import People
 from locksmith_zookeeper.session import Answer, Session, Withdrawn
 from locksmith_zookeeper.spot import Spot
+from locksmith_zookeeper.together import Together
 from locksmith_zookeeper.wire import EPHEMERAL_SEQUENTIAL, Create2, Delete, GetChildren
 
 _FINE: Final = (NoNodeError, NodeExistsError, NoAuthError)
 
 
-class ZooKeeperStore(Beats, Cells, People):
+class ZooKeeperStore(Together, Beats, Cells, People):
     """Claims are nodes that end with their session, in the order that the server gives them."""
 
     guarantees = (

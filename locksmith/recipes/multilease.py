@@ -19,14 +19,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class MultiLeaseFace:
     """Several names that were acquired together, in the user's hands. Usable from any thread, not in a forked child."""
 
-    __slots__ = ("_engine", "_holds")
+    __slots__ = ("_ended", "_engine", "_holds")
 
     def __init__(self, engine: Engine, holds: Sequence[Hold]) -> None:
         self._engine = engine
         self._holds = tuple(holds)
-        event = engine.runtime.event()
+        self._ended = engine.runtime.event()
         for hold in self._holds:
-            hold.lost_event = event
+            hold.lost_event = self._ended
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class MultiLeaseFace:
     @property
     def held(self) -> bool:
         """Whether all names can be trusted to be held now. A comparison with their deadlines, as for one lease."""
-        return all([hold.held for hold in self._holds])
+        return all(hold.held for hold in self._holds)
 
     def remaining(self) -> float:
         """Seconds until the first deadline unless a renewal moves it; 0.0 once one of the names is over."""
@@ -121,23 +121,21 @@ class _Suspects:
         return fn()
 
 
-def lost_names(holds: Sequence[Hold]) -> tuple[str, ...]:
-    """The names that ended without being given back."""
-    return tuple(hold.grant.claim.name for hold in holds if is_lost(hold))
-
-
-async def wait_any_lost(engine: Engine, holds: Sequence[Hold], timeout: float | None) -> bool:
+async def wait_any_lost(lease: MultiLeaseFace, timeout: float | None) -> bool:
     """True as soon as one is lost; False where they were released, or `timeout` seconds passed, before."""
-    now = engine.runtime.clock.now
-    event = holds[0].lost_event  # one for all of them
-    assert event is not None
+    now = lease._engine.runtime.clock.now
     ends = None if timeout is None else now() + timeout
-    while all([hold.held for hold in holds]):
+    while lease.held:
         # Bounded by the deadline: whoever waits here learns of it even if the keeper never runs again.
-        left = min(hold.valid_until for hold in holds) - now()
+        left = min(hold.valid_until for hold in lease._holds) - now()
         if ends is not None:
             left = min(left, ends - now())
             if left <= 0:
                 return False
-        await event.wait(max(left, 0.0))
-    return bool(lost_names(holds))
+        await lease._ended.wait(max(left, 0.0))
+    return bool(lost_names(lease))
+
+
+def lost_names(lease: MultiLeaseFace) -> tuple[str, ...]:
+    """The names that ended without being given back."""
+    return tuple(hold.grant.claim.name for hold in lease._holds if is_lost(hold))

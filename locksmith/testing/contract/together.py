@@ -17,8 +17,8 @@ from locksmith.errors import (
     StoreUnavailable,
 )
 from locksmith.store import Claim, Grant, Guarantee, Store
-from locksmith.testing.contract.faces import Face, Job
 from locksmith.testing.contract.base import case
+from locksmith.testing.contract.faces import Face, Job
 from locksmith.testing.contract.procs import WithWorkers
 from locksmith.testing.faults import FaultyStore
 

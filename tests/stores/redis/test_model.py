@@ -78,8 +78,9 @@ class Pair(Together):
         return dict(zip(NAMES, LIMITS, strict=True))
 
     def step(self) -> str:
-        kinds = ("acquire",) * 5 + ("all", "all", "all_again", "again", "beat", "beat", "release", "release", "abandon", "evict") + ("time",) * 4
-        kind = self.random.choice(kinds)
+        often = ("acquire",) * 5 + ("all",) * 2 + ("time",) * 4
+        seldom = ("all_again", "again", "beat", "beat", "release", "release", "abandon", "evict")
+        kind = self.random.choice(often + seldom)
         getattr(self, f"do_{kind}")()
         return kind
 
