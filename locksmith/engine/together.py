@@ -99,7 +99,7 @@ async def release_all(engine: Engine, holds: Sequence[Hold]) -> bool:
             give_up(engine, hold)
     lost |= {hold: hold.loss() for hold in left if is_lost(hold)}
     if lost:
-        raise next(iter(lost.values())) if len(lost) == 1 else loss_of([*lost])
+        raise next(iter(lost.values())) if len(lost) == 1 else loss_of([hold for hold in holds if hold in lost])
     if failure is not None:
         raise failure
     return given

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import locksmith
-from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio
+from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio, multilocks, multilocks_aio
 
 PAIRS = [
     (client.Client, aio.AsyncClient),
@@ -20,6 +20,9 @@ PAIRS = [
     (elections.Election, elections_aio.AsyncElection),
     (elections.Leadership, elections_aio.AsyncLeadership),
     (cells.Cell, cells_aio.AsyncCell),
+    (multilocks.MultiLock, multilocks_aio.AsyncMultiLock),
+    (multilocks.MultiLease, multilocks_aio.AsyncMultiLease),
+    (multilocks.MultiLostSignal, multilocks_aio.AsyncMultiLostSignal),
     (changes.Changes, changes.AsyncChanges),
 ]
 ONLY_ASYNC = {"cancel_on_loss"}

@@ -77,6 +77,22 @@ def test_an_uncontended_pair_is_two_requests(face: Any, server: RedisServer, sto
     assert calls == {"evalsha": 20, "get": 20, "time": 20, "psetex": 10, "set": 10}
 
 
+def test_several_names_are_one_script(face: Any, server: RedisServer, store: RedisStore, claim: Make) -> None:
+    """All of them or none: one request, one string read and one written for each name."""
+
+    def claims() -> list[Claim]:
+        return [claim(name) for name in ("a", "b", "c")]
+
+    face.run(store.acquire_all([claim(name) for name in ("x", "y", "z")]))  # its script loaded
+    with counted(server) as calls:
+        grants = face.run(store.acquire_all(claims()))
+    assert calls == {"evalsha": 1, "time": 1, "get": 3, "psetex": 3}
+    with counted(server) as calls:
+        assert face.run(store.acquire_all(claims())) is None
+    assert calls["evalsha"] == 1
+    assert face.run(store.release(grants[0])) is True
+
+
 def test_waiting_costs_one_request_and_one_push(face: Any, server: RedisServer, store: RedisStore, claim: Make) -> None:
     async def hand_over() -> None:
         grant = await store.acquire(claim(), queue=True)
