@@ -295,10 +295,9 @@ class AsyncClient:
     def lock_all(
         self, names: Iterable[str], *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
     ) -> AsyncMultiLock:
-        """An exclusive lock of several names, 64 at most: all of them or none. Otherwise as `lock`.
+        """An exclusive lock of several names, 64 at most, in any order: all of them or none. Otherwise as `lock`.
 
-        Whoever locks the same names in another order does not block this one for ever. Raises ConfigurationError where
-        there is no name, too many, or one twice; InvalidName, InvalidTTL, GuaranteeMissing; sends nothing.
+        Raises ConfigurationError (no name, too many, one twice), InvalidName, InvalidTTL, GuaranteeMissing.
         """
         from locksmith.multilocks_aio import AsyncMultiLock  # not everybody has multi-locks
 
@@ -389,15 +388,10 @@ def connect(
 
 
 if not TYPE_CHECKING:  # who checks types looks at the names imported above
+    _LATER = {"AsyncElection": "elections", "AsyncLeadership": "elections", "AsyncCell": "cells"}
+    _LATER |= {"AsyncMultiLease": "multilocks", "AsyncMultiLock": "multilocks"}
 
     def __getattr__(name: str) -> Any:
-        # These stand on what is defined here, and are loaded when they are asked for.
-        for word, module in (
-            ("Election", "elections"),
-            ("Leadership", "elections"),
-            ("Cell", "cells"),
-            ("Multi", "multilocks"),
-        ):
-            if name in __all__ and name.startswith(f"Async{word}"):
-                return getattr(import_module(f"locksmith.{module}_aio"), name)
+        if name in _LATER:  # they stand on what is defined here, and are loaded when they are asked for
+            return getattr(import_module(f"locksmith.{_LATER[name]}_aio"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

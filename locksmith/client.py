@@ -204,10 +204,9 @@ class Client:
     def lock_all(
         self, names: Iterable[str], *, ttl: float | None = None, lock_delay: float = 0.0, strict_ttl: bool = False
     ) -> MultiLock:
-        """An exclusive lock of several names, 64 at most: all of them or none. Otherwise as `lock`.
+        """An exclusive lock of several names, 64 at most, in any order: all of them or none. Otherwise as `lock`.
 
-        Whoever locks the same names in another order does not block this one for ever. Raises ConfigurationError where
-        there is no name, too many, or one twice; InvalidName, InvalidTTL, GuaranteeMissing; sends nothing.
+        Raises ConfigurationError (no name, too many, one twice), InvalidName, InvalidTTL, GuaranteeMissing.
         """
         from locksmith.multilocks import MultiLock  # not everybody has multi-locks
 

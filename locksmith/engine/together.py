@@ -113,6 +113,8 @@ def loss_of(ended: Sequence[Hold]) -> LeaseLost:
 
 async def give_back(engine: Engine, claims: Sequence[Claim]) -> None:
     """Release what is held of these claims, because of what went wrong before; that is what the caller must see."""
+    if engine.closed:
+        return  # closing gives back all that is held, and closes the store after it
     holds = [hold for claim in claims if (hold := engine.keeper.holds.get(claim.owner)) is not None]
     try:
         await release_all(engine, holds)
