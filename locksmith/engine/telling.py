@@ -35,9 +35,7 @@ def renewal_failed(hooks: Sequence[Hook], hold: Hold, took: float, error: Except
     """The store could not be asked about a lease."""
     if hooks:
         claim, kind = hold.grant.claim, type(error).__name__
-        event = events.RenewalFailed(
-            claim.name, claim.owner, hold.grant.token, took, hold.failures, kind, str(error)
-        )
+        event = events.RenewalFailed(claim.name, claim.owner, hold.grant.token, took, hold.failures, kind, str(error))
         events.emit(hooks, event)
 
 
