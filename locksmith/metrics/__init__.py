@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(_LATER[name]), name)
     except ModuleNotFoundError as missing:
-        if missing.name != "prometheus_client":
+        if (missing.name or "").partition(".")[0] != "prometheus_client":
             raise
         raise DriverMissing(
             f"{__name__}.{name} needs prometheus_client, which is not installed: pip install 'locksmith[metrics]'"

@@ -123,6 +123,8 @@ def snake(name: str) -> str:
 
 def shown(value: object) -> str:
     """A value as it stands behind the equals sign: one word, or in quotes, and always on one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6f}"
     text = str(value)

@@ -27,8 +27,8 @@ class Patterns:
     def __init__(self, names: Iterable[str]) -> None:
         # One string is iterable too, and would mean a pattern for each of its letters.
         given: list[object] = [names] if isinstance(names, str) else list(names)
-        labels = tuple(dict.fromkeys(one for one in given if isinstance(one, str) and one))
-        if len(labels) < len(set(given)):
+        labels = tuple(dict.fromkeys(one for one in given if isinstance(one, str)))
+        if not all(isinstance(one, str) and one for one in given):
             raise ConfigurationError("names= takes patterns: texts such as 'user:*' or 'report:{day}'")
         if len(labels) > MOST:
             raise ConfigurationError(

@@ -59,32 +59,40 @@ def _look(connection: Any, name: str) -> Queue:
     # A channel for each: AMQP closes the one on which somebody asked for a queue that is not there.
     channel = connection.channel()
     try:
-        messages = channel.queue_declare(queue=name, passive=True).message_count
-    except connection.channel_errors as error:
-        if str(getattr(error, "reply_code", "")) != "404":
-            raise
-        return Queue(name, 0, None)
-    else:
-        published = _PUBLISHED.get(connection.transport.driver_type, _unknown)(channel, name)
+        if connection.transport.driver_type == "redis":
+            messages, published = _on_redis(channel, name)
+        else:
+            messages = _declared(connection, channel, name)
+            published = _in_folder(channel, name) if connection.transport.driver_type == "filesystem" else None
         return Queue(name, messages, None if published is None else max(0.0, time.time() - published))
     finally:
         channel.close()
 
 
-def _unknown(channel: Any, name: str) -> float | None:
-    """AMQP and others show a message to those alone to whom they deliver it."""
-    del channel, name
-    return None
+def _declared(connection: Any, channel: Any, name: str) -> int:
+    try:
+        return int(channel.queue_declare(queue=name, passive=True).message_count)
+    except connection.channel_errors as error:
+        if str(getattr(error, "reply_code", "")) == "404":
+            return 0
+        raise
 
 
-def _on_redis(channel: Any, name: str) -> float | None:
-    """One list for each priority, whose oldest message is at its right end."""
-    client = channel.client
-    # kombu puts its prefix before the keys of those commands that it uses itself.
-    known = "LINDEX" in getattr(client, "PREFIXED_SIMPLE_COMMANDS", ())
-    prefix = "" if known else channel.global_keyprefix
-    lists = [f"{prefix}{name}{channel.sep}{step}" if step else f"{prefix}{name}" for step in channel.priority_steps]
-    return min(filter(None, (_stamped(client.execute_command("LINDEX", one, -1)) for one in lists)), default=None)
+def _on_redis(channel: Any, name: str) -> tuple[int, float | None]:
+    """One list for each priority, whose oldest message is at its right end.
+
+    Asked without kombu's declaration, which finds no queue at all where its `global_keyprefix` is set (kombu 5.7).
+    """
+    lists = [f"{name}{channel.sep}{step}" if step else name for step in channel.priority_steps]
+    messages = sum(_ask_redis(channel, "LLEN", one) for one in lists)
+    stamps = (_stamped(_ask_redis(channel, "LINDEX", one, -1)) for one in lists)
+    return messages, min((stamp for stamp in stamps if stamp is not None), default=None)
+
+
+def _ask_redis(channel: Any, command: str, key: str, *arguments: int) -> Any:
+    # kombu's client puts the prefix before the keys of those commands that kombu uses itself.
+    prefixed = command in getattr(channel.client, "PREFIXED_SIMPLE_COMMANDS", ())
+    return channel.client.execute_command(command, key if prefixed else channel.global_keyprefix + key, *arguments)
 
 
 def _stamped(message: bytes | str | None) -> float | None:
@@ -102,6 +110,3 @@ def _in_folder(channel: Any, name: str) -> float | None:
             with suppress(FileNotFoundError):  # a worker has just taken it
                 written.append(path.stat().st_mtime)
     return min(written, default=None)
-
-
-_PUBLISHED: Final = {"redis": _on_redis, "filesystem": _in_folder}
