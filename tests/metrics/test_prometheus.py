@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -352,8 +351,8 @@ assert not {"prometheus_client", "kombu", "asyncio"} & set(sys.modules)
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    yield {key: value for key, value in os.environ.items() if key != "PROMETHEUS_MULTIPROC_DIR"}
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "PROMETHEUS_MULTIPROC_DIR"}
 
 
 def run(script: str, environment: dict[str, str], *arguments: str) -> None:
