@@ -28,7 +28,7 @@ FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 # Stores that the first Python is enough for: the others run what is ours, and the stores that most people use.
 ONCE = "several or mariadb or zookeeper or etcd or consul"
 # What gevent could change. The rest starts processes of its own, where nothing is patched.
-GREEN = ("adapters", "core", "engine", "heart", "recipes", "testing")
+GREEN = ("adapters", "core", "engine", "heart", "metrics", "recipes", "testing")
 # The stores, in groups that run side by side: their tests mostly wait for servers.
 GREEN_STORES = (("sqlite", "memory", "redis"), ("postgresql", "mysql", "mariadb"), ("zookeeper", "etcd", "consul"))
 

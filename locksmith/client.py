@@ -10,7 +10,7 @@ from locksmith.connecting import Settings, settle
 from locksmith.engine.core import Engine
 from locksmith.engine.lease import LeaseFace, is_lost, wait_lost
 from locksmith.errors import AcquireTimeout, InheritedLease, StoreError
-from locksmith.events import Hook, logger
+from locksmith.events import Hook, add_hook, logger, remove_hook
 from locksmith.recipes.permits import ALL, Permits, check_wait
 from locksmith.runtime import Blocking, Clock, drive
 from locksmith.store import Finding, Guarantee, Inspection
@@ -258,6 +258,17 @@ class Client:
     def diagnose(self) -> list[Finding]:
         """Probe the server for what breaks promises. Raises StoreError."""
         return drive(self._engine.store.diagnose())
+
+    def add_hook(self, hook: Hook) -> None:
+        """Give the records of `locksmith.events` to this hook too, once however often it is added, from now on.
+
+        Raises ConfigurationError for what cannot be called.
+        """
+        add_hook(self._engine.hooks, hook)
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Give it no more of them; nothing happens where it was not added."""
+        remove_hook(self._engine.hooks, hook)
 
     def close(self) -> None:
         """Give back what is held, leave every line and close what we opened. Idempotent."""

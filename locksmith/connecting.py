@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from locksmith import registry
 from locksmith.engine.core import Engine
 from locksmith.errors import ConfigurationError, GuaranteeMissing
-from locksmith.events import Hook
+from locksmith.events import Hook, add_hook
 from locksmith.recipes.permits import Permits, check_seconds, check_ttl
 from locksmith.runtime import Runtime
 from locksmith.store import Guarantee, Store
@@ -66,14 +66,14 @@ def settle(
 ) -> Settings:
     """The settings of a new client. Everything is checked before the store is made, and nothing is sent."""
     wanted = _flags(require)
-    hooks = list(hooks)
-    if not all(callable(hook) for hook in hooks):
-        raise ConfigurationError("each hook is a callable that takes one event")
+    told: list[Hook] = []
+    for hook in hooks:
+        add_hook(told, hook)
     store = registry.open_store(target, runtime=runtime, namespace=namespace)
     _refuse_missing(store, wanted)
     check_ttl(ttl, store.min_ttl)
     check_seconds("waiter_ttl", waiter_ttl, positive=True)
-    return Settings(Engine(store, runtime, hooks, _heart(heartbeat, target, store)), float(ttl), float(waiter_ttl))
+    return Settings(Engine(store, runtime, told, _heart(heartbeat, target, store)), float(ttl), float(waiter_ttl))
 
 
 def _heart(heartbeat: str, target: object, store: Store) -> Heart | None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from locksmith import events
+from locksmith.engine import telling
 from locksmith.engine.hold import Hold, State, believe_until
 from locksmith.engine.keeper import CALL_LIMIT, Keeper
 from locksmith.errors import (
@@ -67,39 +68,45 @@ class Engine:
         """
         # Noted before the look at `closed`: whoever closes either is seen here, or sees this claim and undoes it.
         self._asking[claim.owner] = claim
+        began = self._now()
         try:
             self.refuse_unusable()
-            return await self._obtain(claim, wait, max_hold)
-        except _REFUSED:
+            return await self._obtain(claim, wait, max_hold, began)
+        except _REFUSED as error:
+            telling.failed(self.hooks, claim, self._now() - began, error)
             raise
-        except (StoreUnavailable, GeneratorExit):
+        except (StoreUnavailable, GeneratorExit) as error:
             # Not undone here: the store cannot be asked now, and the caller has waited long enough for it; and a
             # coroutine that is thrown away may not await any more.
             self._owe(claim)
+            telling.failed(self.hooks, claim, self._now() - began, error)
             raise
-        except BaseException:
+        except BaseException as error:
             if (kept := self.keeper.holds.get(claim.owner)) and self.keeper.drop(kept):
                 self._let_go(kept)
             await self._undo(claim, tombstone=True)
+            telling.failed(self.hooks, claim, self._now() - began, error)
             raise
         finally:
             del self._asking[claim.owner]
 
-    async def _obtain(self, claim: Claim, wait: float | None, max_hold: float | None) -> Hold | None:
-        began = self._now()
+    async def _obtain(self, claim: Claim, wait: float | None, max_hold: float | None, began: float) -> Hold | None:
         reply = await self.store.acquire(claim, queue=wait is None or wait > 0)
-        if isinstance(reply, Ticket):
+        if queued := isinstance(reply, Ticket):
             reply = await self._wait_in_line(reply, began, wait)
         if reply is None:
             self.refuse_unusable()  # not taken by others where closing has undone this claim
-            self._emit_gave_up(claim, began)
+            if self.hooks:
+                events.emit(self.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began, queued))
             return None
         if self._now() >= believe_until(reply.ttl, reply.since):
             raise StoreUnavailable(
                 f"the store's yes to {claim.name!r} came so late that the lease may have ended by now: nothing is "
                 "held; try again, or raise the ttl"
             )
-        hold = self._begin(reply, began, max_hold)
+        hold = self._begin(reply, max_hold)
+        if self.hooks:
+            telling.acquired(self.hooks, reply, self._now() - began, queued=queued)
         if self.closed and self.keeper.drop(hold):
             self._let_go(hold)
             hold.lose("the client was closed")
@@ -142,8 +149,7 @@ class Engine:
         if hold.lost_event is not None:
             hold.lost_event.set()
         if self.hooks:
-            held_for = self._now() - hold.acquired_at
-            events.emit(self.hooks, events.Released(grant.claim.name, grant.claim.owner, grant.token, held_for))
+            telling.released(self.hooks, hold)
         return True
 
     def _take_to_release(self, hold: Hold) -> bool:
@@ -164,8 +170,7 @@ class Engine:
             hold.release_unknown = True
             self._owe(grant.claim)
         if isinstance(error, Exception):
-            event = events.ReleaseFailed(grant.claim.name, grant.claim.owner, grant.token, str(error))
-            events.emit(self.hooks, event)
+            telling.release_failed(self.hooks, grant, error)
 
     def _to_be_released_again(self, hold: Hold) -> bool:
         """Whether an earlier try to give this back had an unknown outcome. Raises LeaseLost for what was lost."""
@@ -206,6 +211,7 @@ class Engine:
             self.keeper.announce(hold)
             raise hold.loss()
         hold.state = State.RELEASED
+        telling.released(self.hooks, hold)
 
     async def close(self) -> None:
         """Give back what is held, leave every line, stop the keeper, close the store. Idempotent."""
@@ -292,7 +298,7 @@ class Engine:
             return None
         return grant._replace(ttl=word.ttl, since=word.since, confirmed=True)
 
-    def _begin(self, grant: Grant, began: float, max_hold: float | None) -> Hold:
+    def _begin(self, grant: Grant, max_hold: float | None) -> Hold:
         claim = grant.claim
         keeper = self.keeper
         hold = Hold(grant, self._now, self._context(), max_hold, keeper)
@@ -305,8 +311,6 @@ class Engine:
             self.heart.keep(hold)
         if (self._run is None or not self._run.alive()) and not self.ensure_keeper():
             events.emit(self.hooks, events.Unrenewed(claim.name, claim.owner, grant.token))
-        if self.hooks:
-            events.emit(self.hooks, events.Acquired(claim.name, claim.owner, grant.token, self._now() - began))
         return hold
 
     def _refuse_self_deadlock(self, claim: Claim) -> None:
@@ -378,10 +382,6 @@ class Engine:
         self.keeper.stop()
         if self._run is not None and await self._run.join(JOIN_SECONDS) and self.keeper.debts:
             await self.keeper.pay()
-
-    def _emit_gave_up(self, claim: Claim, began: float) -> None:
-        if self.hooks:
-            events.emit(self.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began))
 
 
 def _in_child() -> None:

@@ -42,10 +42,10 @@ class _Published(Hold):
 class _Beater(Keeper):
     """A keeper that tells the parent what the store says is lost."""
 
-    def _hear_hold(self, hold: Hold, word: Word) -> None:
+    def _hear_hold(self, hold: Hold, word: Word, took: float) -> None:
         if isinstance(word, Lost) and isinstance(hold, _Published):
             hold._slots[hold._slot] = GONE
-        super()._hear_hold(hold, word)
+        super()._hear_hold(hold, word, took)
 
 
 def main(orders: IO[str], slots: Any) -> None:

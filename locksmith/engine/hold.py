@@ -115,6 +115,10 @@ class Hold:
         """Seconds until the deadline as known now; 0.0 where the lease is over."""
         return max(0.0, self.valid_until - self.now()) if self.held else 0.0
 
+    def held_for(self) -> float:
+        """Seconds it was held, or has been held so far: not beyond the moment until when it could be believed in."""
+        return max(0.0, min(self.now(), self.valid_until) - self.acquired_at)
+
     def check(self) -> None:
         """Raises LeaseLost unless the lease can be trusted at this moment."""
         if not self.held:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from locksmith import events
+from locksmith.engine import telling
 from locksmith.engine.hold import Hold, State
 from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.events import Hook
@@ -133,8 +134,7 @@ class Keeper:
         self._ended(hold)
         if hold.lost_event is not None:
             hold.lost_event.set()
-        grant = hold.grant
-        events.emit(self._hooks, events.Lost(grant.claim.name, grant.claim.owner, grant.token, hold.reason))
+        telling.lost(self._hooks, hold)
         self.call_lost(hold)
 
     def call_lost(self, hold: Hold) -> None:
@@ -210,8 +210,9 @@ class Keeper:
             words = await self._ask(holds, tickets, now)
         finally:
             self._asked = []
+        took = self._now() - now
         for hold, word in zip(holds, words, strict=False):
-            self._hear_hold(hold, word)
+            self._hear_hold(hold, word, took)
         for ticket, word in zip(tickets, words[len(holds) :], strict=False):
             self._hear_ticket(ticket, word)
 
@@ -232,21 +233,18 @@ class Keeper:
         self._reachable = not any(isinstance(word, Unknown) for word in words)
         return words
 
-    def _hear_hold(self, hold: Hold, word: Word) -> None:
-        grant = hold.grant
+    def _hear_hold(self, hold: Hold, word: Word, took: float) -> None:
         if hold.state is not State.HELD:
             return
         was_suspect = hold.failures > 0
         if isinstance(word, Held):
-            if hold.renewed(word.ttl, word.since) and was_suspect:
-                events.emit(self._hooks, events.Recovered(grant.claim.name, grant.claim.owner, grant.token))
+            if hold.renewed(word.ttl, word.since):
+                telling.renewed(self._hooks, hold, took, was_suspect=was_suspect)
         elif isinstance(word, Unknown):
             hold.failed(self._now())
+            telling.renewal_failed(self._hooks, hold, took, word.error)
             if not was_suspect and hold.held:
-                event = events.Suspect(
-                    grant.claim.name, grant.claim.owner, grant.token, hold.remaining(), str(word.error)
-                )
-                events.emit(self._hooks, event)
+                telling.suspect(self._hooks, hold, word.error)
                 for fn in tuple(hold.on_suspect):
                     self._call_back(fn)
         elif isinstance(word, Lost):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from locksmith.engine import telling
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold, State
 from locksmith.store import Grant, Store
@@ -127,3 +128,4 @@ def give_up(engine: Engine, hold: Hold) -> None:
         hold.release_unknown = True
         engine._let_go(hold)
         engine._owe(hold.grant.claim)
+        telling.released(engine.hooks, hold)

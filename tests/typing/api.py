@@ -6,8 +6,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
+from prometheus_client import CollectorRegistry
+
 import locksmith
-from locksmith import SKIPPED, aio, run_once
+from locksmith import SKIPPED, aio, events, metrics, run_once
 from locksmith.adapters.skipped import Skipped
 from locksmith.store import Finding, HolderView
 
@@ -249,3 +251,22 @@ async def coroutines(item: Item) -> None:
     assert_type(await joined(item), int)
     async for number in async_generator(item):
         assert_type(number, int)
+
+
+# ------------------------------------------------------------------------------------- metrics
+
+
+def measured(client: locksmith.Client, other: aio.AsyncClient, registry: CollectorRegistry) -> None:
+    collector = metrics.instrument(client, registry=registry, names=["user:*"])
+    assert_type(collector, metrics.PrometheusCollector)
+    collector.attach(other)
+    collector.detach(client)
+    journal = metrics.log_events(other, long_wait=2, repeat=30)
+    assert_type(journal, metrics.EventLog)
+    other.remove_hook(journal)
+
+    def hook(event: events.Event) -> None:
+        if isinstance(event, events.Acquired):
+            assert_type(event.waited, float)
+
+    client.add_hook(hook)
