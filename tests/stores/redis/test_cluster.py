@@ -228,6 +228,104 @@ def test_a_cell_is_guarded_from_another_node(
     face.run(work())
 
 
+def test_two_guarded_writes_at_once_do_not_close_the_name(
+    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any
+) -> None:
+    """The one that began last put back what the first one had made of it: closed for the rest of ten seconds."""
+
+    async def work() -> None:
+        store, other = face.store(redis_cluster.url, namespace), face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        (name,), (cell,) = on_node(0), on_node(2)
+        for last_first in (False, True):
+            grant = await store.acquire(claim(name), queue=False)
+            assert isinstance(grant, Grant)
+            writes = [store._pinned(cell, grant) for _ in range(3)]
+            for write in writes:
+                await write.__aenter__()
+            if last_first:
+                writes.reverse()
+            for write in writes:
+                assert (await store.inspect(name)).closed_for > 0
+                await write.__aexit__(None, None, None)
+            assert (await store.inspect(name)).closed_for == 0
+            assert await store.release(grant) is True
+            theirs = await other.acquire(claim(name), queue=False)
+            assert isinstance(theirs, Grant)
+            assert await other.release(theirs) is True
+
+    face.run(work())
+
+
+def test_a_guarded_write_that_was_never_finished_closes_the_name_no_longer(
+    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client has died; the writes of others count their own time alone."""
+    monkeypatch.setattr("locksmith_redis.cluster_cells.PINNED", 0.5)
+
+    async def work() -> None:
+        store = face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        (name,), (cell,) = on_node(0), on_node(2)
+        grant = await store.acquire(claim(name), queue=False)
+        assert isinstance(grant, Grant)
+        died = store._pinned(cell, grant)
+        await died.__aenter__()
+        until = time.monotonic() + PATIENCE
+        while (await store.inspect(name)).closed_for:
+            assert time.monotonic() < until
+        monkeypatch.setattr("locksmith_redis.cluster_cells.PINNED", 30.0)
+        async with store._pinned(cell, grant):
+            await died.__aexit__(None, None, None)  # late, and not the end of the other one
+            assert (await store.inspect(name)).closed_for > 0
+        assert (await store.inspect(name)).closed_for == 0
+
+    face.run(work())
+
+
+def test_nodes_that_serve_nothing_are_forgotten(face: Face, redis_cluster: RedisCluster, namespace: str) -> None:
+    """Nodes that have left were asked for the table of slots first, and each cost half of the time there is."""
+
+    async def work() -> None:
+        store = face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        nodes = store._nodes
+        nodes._node(("127.0.0.1", 1))  # the table named it once
+        assert await store.get("c") is None
+        assert {node.place for node in nodes.open} == {node.place for node in await nodes.primaries()}
+
+    face.run(work())
+
+
+def test_hubs_that_nobody_is_led_to_any_more_are_ended(
+    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each slot that moved, and each node that left, left a connection and a pipe for as long as the client."""
+    monkeypatch.setattr("locksmith_redis.cluster.KEPT", -60.0)
+
+    async def work() -> None:
+        store, other = face.store(redis_cluster.url, namespace), face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        here, *others = on_node(0, 4)
+        held = await other.acquire(claim(here), queue=False)
+        assert isinstance(held, Grant)
+        ticket = await store.acquire(claim(here, waiter_ttl=30.0), queue=True)
+        assert isinstance(ticket, Ticket)
+        first = ticket.state
+        elsewhere = await store._nodes.owner(slot(on_node(2)[0]))
+        for name in others:
+            (known, _), *_ = store._hubs.values()
+            store._nodes._owners[known] = elsewhere  # the slot of the channel moves away
+            hub = await store._hub_of(names.encode(name).encode())
+            assert store._every_hub == [hub, first]
+        assert await other.release(held) is True
+        assert isinstance(await handed(store, ticket), Grant)
+        await store._retire()
+        assert store._every_hub == [hub]
+
+    face.run(work())
+
+
 def test_lock_delay_is_as_it_was_after_a_guarded_write(
     face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any
 ) -> None:
