@@ -223,7 +223,7 @@ def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[li
         for at in broken:
             asks[at][0].drop_idle()
         for at, each in zip(broken, _ask_each([asks[at] for at in broken], until, anew=True), strict=True):
-            if was_sent(answers[at][0]):
+            if isinstance(each[0], Exception) and was_sent(answers[at][0]):
                 vars(each[0]).pop("unsent", None)  # this time nothing was, but before
             answers[at] = [answer if isinstance(answer, Exception) else (*answer[:2], True) for answer in each]
     return answers

@@ -9,15 +9,14 @@ import pytest
 import redis
 import redis.asyncio
 from redis import cluster as theirs
+from testkit.slots import on_node, slot
 
-from locksmith import names
 from locksmith.errors import ConfigurationError, LeaseLost, StoreProtocolError, StoreUnavailable
 from locksmith.runtime import Blocking
 from locksmith.store import ANY, Gone, Grant, Held, Lost, Ticket, Waiting
 from locksmith.testing.contract.faces import FACES, Face
 from locksmith.testing.servers import RedisCluster
 from locksmith_redis import RedisClusterStore
-from locksmith_redis.nodes import SLOTS, slot_of
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -27,22 +26,6 @@ PATIENCE = 40.0
 @pytest.fixture(params=sorted(FACES))
 def face(request: pytest.FixtureRequest) -> Any:
     return FACES[request.param]()
-
-
-def on_node(number: int, count: int = 1) -> list[str]:
-    """Names whose slot one of the first three nodes has."""
-    found = []
-    for attempt in range(10_000):
-        name = f"n{attempt}"
-        if slot(name) * 3 // SLOTS == number:  # as RedisCluster divides them
-            found.append(name)
-            if len(found) == count:
-                return found
-    raise AssertionError
-
-
-def slot(name: str) -> int:
-    return slot_of(b"{%b}" % names.encode(name).encode())
 
 
 def subscribed(node: Any) -> int:
@@ -279,49 +262,6 @@ def test_a_guarded_write_that_was_never_finished_closes_the_name_no_longer(
             await died.__aexit__(None, None, None)  # late, and not the end of the other one
             assert (await store.inspect(name)).closed_for > 0
         assert (await store.inspect(name)).closed_for == 0
-
-    face.run(work())
-
-
-def test_nodes_that_serve_nothing_are_forgotten(face: Face, redis_cluster: RedisCluster, namespace: str) -> None:
-    """Nodes that have left were asked for the table of slots first, and each cost half of the time there is."""
-
-    async def work() -> None:
-        store = face.store(redis_cluster.url, namespace)
-        assert isinstance(store, RedisClusterStore)
-        nodes = store._nodes
-        nodes._node(("127.0.0.1", 1))  # the table named it once
-        assert await store.get("c") is None
-        assert {node.place for node in nodes.open} == {node.place for node in await nodes.primaries()}
-
-    face.run(work())
-
-
-def test_hubs_that_nobody_is_led_to_any_more_are_ended(
-    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each slot that moved, and each node that left, left a connection and a pipe for as long as the client."""
-    monkeypatch.setattr("locksmith_redis.cluster.KEPT", -60.0)
-
-    async def work() -> None:
-        store, other = face.store(redis_cluster.url, namespace), face.store(redis_cluster.url, namespace)
-        assert isinstance(store, RedisClusterStore)
-        here, *others = on_node(0, 4)
-        held = await other.acquire(claim(here), queue=False)
-        assert isinstance(held, Grant)
-        ticket = await store.acquire(claim(here, waiter_ttl=30.0), queue=True)
-        assert isinstance(ticket, Ticket)
-        first = ticket.state
-        elsewhere = await store._nodes.owner(slot(on_node(2)[0]))
-        for name in others:
-            (known, _), *_ = store._hubs.values()
-            store._nodes._owners[known] = elsewhere  # the slot of the channel moves away
-            hub = await store._hub_of(names.encode(name).encode())
-            assert store._every_hub == [hub, first]
-        assert await other.release(held) is True
-        assert isinstance(await handed(store, ticket), Grant)
-        await store._retire()
-        assert store._every_hub == [hub]
 
     face.run(work())
 
