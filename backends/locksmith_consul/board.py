@@ -55,10 +55,15 @@ class Board:
         self._lock = threading.Lock()
         self._tickets: dict[str, dict[str, Ticket]] = {}
 
-    def join(self, ticket: Ticket) -> None:
-        """Somebody waits for this ticket."""
+    def join(self, ticket: Ticket) -> bool:
+        """Somebody waits for this ticket; whether all who wait for the name came to the board before and stand behind.
+
+        Then what is watched may be this very claim, and not who stands before it.
+        """
+        behind = self.waiting(ticket.claim.key)
         with self._lock:
             self._tickets.setdefault(ticket.claim.key, {})[ticket.claim.owner] = ticket
+        return bool(behind) and ticket.number < behind[0].number
 
     def forget(self, key: str, owner: str, ticket: Ticket | None = None) -> None:
         """Nobody waits any more (for this ticket; its owner may have a newer one)."""

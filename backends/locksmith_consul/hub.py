@@ -32,7 +32,7 @@ JOIN: Final = 1.0
 class _Query:
     """A waited name: what is asked about it, and the connection that this is asked on."""
 
-    __slots__ = ("due", "failures", "reused", "watch", "wire")
+    __slots__ = ("anew", "due", "failures", "reused", "watch", "wire")
 
     def __init__(self, watch: Watch) -> None:
         self.watch: Watch | None = watch
@@ -42,6 +42,8 @@ class _Query:
         """When the request under way has failed, or, without one, when the next is sent."""
         self.reused = False
         self.failures = 0
+        self.anew: Watch | None = None
+        """What is to be asked instead."""
 
     def drop(self) -> None:
         """End the connection."""
@@ -76,9 +78,14 @@ class Hub:
         """Somebody waits for this ticket; its name had these claims when it was made."""
         key = ticket.claim.key
         with self._lock:
-            self._board.join(ticket)
-            if key not in self._queries and not self._closed:
+            earlier = self._board.join(ticket)
+            if self._closed:
+                return
+            if key not in self._queries:
                 self._queries[key] = _Query(self._board.watch(key, line, ticket.number))
+                self._wake()
+            elif earlier:
+                self._queries[key].anew = self._board.watch(key, line, ticket.number)
                 self._wake()
 
     def leave(self, ticket: Ticket) -> None:
@@ -127,6 +134,10 @@ class Hub:
                 del self._queries[key]
                 query.drop()
                 query.stop()
+            elif query.anew is not None:
+                query.drop()
+                query.stop()
+                query.watch, query.anew, query.due = query.anew, None, 0.0
             elif query.watch is None:  # it failed, or it ended when somebody had just joined
                 query.watch = self._board.watch(key, None, 0)
 

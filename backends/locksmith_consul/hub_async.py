@@ -26,10 +26,13 @@ class AsyncHub:
     def join(self, ticket: Ticket, line: list[Node]) -> None:
         """See Hub.join."""
         key = ticket.claim.key
-        self._board.join(ticket)
+        earlier = self._board.join(ticket)
         task = self._tasks.get(key)
         here = asyncio.get_running_loop()
-        if (task is None or task.done() or task.get_loop() is not here) and not self._closed:
+        idle = task is None or task.done() or task.get_loop() is not here
+        if (idle or earlier) and not self._closed:
+            if task is not None and not idle:
+                task.cancel()
             watch = self._board.watch(key, line, ticket.number)
             self._tasks[key] = here.create_task(self._follow(key, watch), name="locksmith-consul-waiting")
 

@@ -11,8 +11,12 @@ from locksmith import redact
 from locksmith.errors import StoreAuthError, StoreError, StoreProtocolError, StoreUnavailable
 
 
-class LeaseGone(StoreError):
-    """The lease that a request named is not there any more. Never leaves this package."""
+class LeaseGone(StoreUnavailable):
+    """The lease that a request named is not there any more: try again, on another one."""
+
+
+class ChannelClosed(StoreUnavailable):
+    """The user's gRPC channel was closed by the user: make another one, and connect again."""
 
 
 _TRY_AGAIN: Final = (StoreUnavailable, "try again in a moment")
@@ -23,7 +27,7 @@ _Verdict = tuple[type[StoreError], str]
 _SAYINGS: Final[tuple[tuple[re.Pattern[str], _Verdict], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), verdict)
     for pattern, verdict in (
-        ("requested lease not found", (LeaseGone, "")),
+        ("requested lease not found", (LeaseGone, "it ended meanwhile: try again")),
         ("authentication failed", (StoreAuthError, "correct the username and password in the URL")),
         ("user name is empty", (StoreAuthError, "the server wants a user: write etcd://user:password@host")),
         ("invalid auth token|auth store is old", (StoreAuthError, "try again: the next request logs in anew")),

@@ -16,6 +16,7 @@ from locksmith.errors import ClientClosed, StoreError
 from locksmith.runtime import Background, Event, Runtime
 from locksmith.store import Gone, Grant, Ticket
 from locksmith_etcd import rpc
+from locksmith_etcd.errors import ChannelClosed
 from locksmith_etcd.forks import Cut
 from locksmith_etcd.keys import after
 from locksmith_etcd.link import Link
@@ -68,13 +69,16 @@ class Hub:
             self._starting.append(event)
             if self._reader is None or not self._reader.alive():
                 self._reader = self._runtime.background(self._run, "locksmith-etcd-watch")
-        if not self.ready:
-            await event.wait(within)
+        try:
+            if not self.ready:
+                await event.wait(within)
+        finally:
+            self._starting.remove(event)
 
     async def _run(self) -> None:
         failures = 0
         while self._goes_on():
-            with suppress(StoreError, ClientClosed):
+            try:
                 async with aclosing(self._link.watch(self._request, self._cut)) as stream:
                     async for response in stream:
                         if response.created and not response.canceled:
@@ -82,9 +86,20 @@ class Hub:
                             await self._begin()
                         if not self._hear(response):
                             break
+            except ChannelClosed as closed:
+                self._give_up(closed)
+            except (StoreError, ClientClosed):
+                pass
             self.ready = False
             await self._runtime.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             failures += 1
+
+    def _give_up(self, closed: ChannelClosed) -> None:
+        """Nobody opens a closed channel again: those who wait are told, and those who begin to find out."""
+        for ticket in self.waiters.tickets():
+            ticket.inbox.deliver(closed)
+        for event in tuple(self._starting):
+            event.set()
 
     def _goes_on(self) -> bool:
         # Decided and noted in one step: whoever comes to wait just now must not rely on a reader that is about to end.
@@ -102,8 +117,8 @@ class Hub:
 
     async def _begin(self) -> None:
         self.ready = True
-        while self._starting:
-            self._starting.pop().set()
+        for event in tuple(self._starting):
+            event.set()
         # Ends may have gone unheard while nobody watched. Where this cannot be asked the keeper's beat will.
         if tickets := self.waiters.tickets():
             with suppress(StoreError):

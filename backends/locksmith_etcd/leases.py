@@ -108,7 +108,7 @@ class Leases:
         reply = await self._link.ask(KEEPALIVE, rpc.LeaseKeepAliveRequest(ID=number), within)
         lease = Lease(number, float(reply.message.TTL), reply.since)
         if lease.ttl <= 0:
-            raise LeaseGone("the lease has ended")
+            raise LeaseGone("etcd: the lease of a claim that was there already has ended; try again.")
         return lease
 
     async def revoke(self, number: int) -> None:

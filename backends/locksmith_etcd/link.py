@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -14,13 +14,15 @@ from locksmith.errors import ClientClosed, StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
 from locksmith_etcd import rpc
 from locksmith_etcd.channels import AUTHENTICATE, Channel, Channels, Verb
-from locksmith_etcd.errors import is_elsewhere, is_old_token, is_refused, translate
+from locksmith_etcd.errors import ChannelClosed, is_elsewhere, is_old_token, is_refused, translate
 from locksmith_etcd.forks import Cut, gate
 
 _PAUSE: Final = 0.02
 _LONGEST: Final = 0.25
 _REFUSALS: Final = 3
 """How often each member may refuse a connection before we say so, rather than use up the deadline."""
+_CLOSED: Final = (ValueError, grpc.aio.UsageError)
+"""What gRPC raises for a channel that somebody has closed."""
 
 
 class Reply(NamedTuple):
@@ -59,8 +61,6 @@ class Link:
                 if self._now() + pause >= until:
                     raise translate(error) from error
                 await self._runtime.sleep(pause)
-            except ValueError as closed:  # what gRPC raises for a channel that somebody has closed
-                raise ClientClosed("the gRPC channel was closed: connect again") from closed
 
     def _judge(self, error: Any, channel: Channel, tries: int) -> float:
         """How long to wait before the next try; raises what another one does not change."""
@@ -90,9 +90,11 @@ class Link:
         except (grpc.RpcError, StoreError):
             return [await self._ask_late(verb, request, until) for verb, request in requests]
         since = self._now()
-        sent = [self._start(channel, verb, request, self._share(until, 0)) for verb, request in requests]
+        sent: list[Any] = []
         answers: list[Reply | StoreError] = []
         try:
+            for verb, request in requests:
+                sent.append(self._start(channel, verb, request, self._share(until, 0)))
             for (verb, request), call in zip(requests, sent, strict=True):
                 try:
                     answers.append(Reply(await self._finish(channel, call), since, again=False))
@@ -139,18 +141,30 @@ class Link:
         if self._runtime.is_async:
             return await self._finish(channel, self._start(channel, verb, request, timeout))
         call = channel.verbs[verb]
-        return gate.through(partial(call, request, timeout=timeout, metadata=self._channels.metadata))
+        try:
+            return gate.through(partial(call, request, timeout=timeout, metadata=self._channels.metadata))
+        except _CLOSED as closed:
+            raise self._closed() from closed
+
+    def _closed(self) -> Exception:
+        if self._channels.closed:
+            return ClientClosed("this store was closed: connect again")
+        return ChannelClosed("etcd: the gRPC channel was closed by its owner; make another one, and connect again.")
 
     def _start(self, channel: Channel, verb: Verb, request: Any, timeout: float) -> Any:
         call = channel.verbs[verb]
         start = call if channel.native_async else call.future
-        if self._runtime.is_async and not channel.native_async:
-            channel.keep_listening(self._channels.metadata)
-        return gate.through(partial(start, request, timeout=timeout, metadata=self._channels.metadata))
+        try:
+            if self._runtime.is_async and not channel.native_async:
+                channel.keep_listening(self._channels.metadata)
+            return gate.through(partial(start, request, timeout=timeout, metadata=self._channels.metadata))
+        except _CLOSED as closed:
+            raise self._closed() from closed
 
     async def _finish(self, channel: Channel, call: Any) -> Any:
         if channel.native_async:
-            return await call
+            with _heeding_own_cancellation():
+                return await call
         if self._runtime.is_async:
             await _ended(call)
         try:
@@ -166,11 +180,14 @@ class Link:
             call = gate.through(partial(channel.watch, request, metadata=self._channels.metadata))
         except grpc.RpcError as error:
             raise self._watch_failed(error, channel) from error
+        except _CLOSED as closed:
+            raise self._closed() from closed
         cut.begin(call)
         try:
             if channel.native_async:
-                async for response in call:
-                    yield response
+                with _heeding_own_cancellation():
+                    async for response in call:
+                        yield response
             else:
                 for response in call:
                     yield response
@@ -185,6 +202,18 @@ class Link:
         elif is_elsewhere(error):
             self._channels.elsewhere(channel)
         return translate(error)
+
+
+@contextmanager
+def _heeding_own_cancellation() -> Iterator[None]:
+    """grpc.aio cancels whoever waits for a call that was cut; a task that nobody has cancelled goes on."""
+    try:
+        yield
+    except asyncio.CancelledError as cut:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise StoreUnavailable("the request was cut short, by closing or by a fork; try again.") from cut
 
 
 async def _ended(call: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
@@ -255,7 +256,8 @@ class EtcdStore(Cells, People):
         if self._channels.closed:
             return
         await self._hub.close()
-        await self._leases.close(min(_CLOSING, self._timeout))
+        with suppress(StoreUnavailable):  # then they end by themselves
+            await self._leases.close(min(_CLOSING, self._timeout))
         self._channels.close()
 
     def after_fork(self) -> None:

@@ -27,6 +27,8 @@ from locksmith_redis.waiters import Waiters
 
 PORT: Final = 6379
 EXAMPLE: Final = "redis+cluster://host1:6379,host2:6379"
+KEPT: Final = 60.0
+"""Seconds for which a hub that nobody is led to any more is kept at least: somebody may be on the way to it."""
 
 
 class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
@@ -43,8 +45,9 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         self._address = f"{'rediss' if 'SSL' in server.connection_class.__name__ else 'redis'}+cluster://{shown(seeds)}"
         # Where a command goes that concerns no key: always to the same node, so that its clock is always the same.
         self._home = slot_of(b"{%b:home}" % self._keys.prefix)
-        self._hubs: dict[Node, tuple[int, Any]] = {}
-        self._every_hub: list[Any] = []
+        self._hubs: dict[Place, tuple[int, Any]] = {}
+        # And since when nobody is led to them any more.
+        self._former_hubs: dict[Any, float] = {}
         if runtime.is_async:
             from locksmith_redis.hub_async import AsyncHub
 
@@ -111,17 +114,35 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         slot = slot_of(b"{%b}" % key)
         try:
             node = await self._nodes.owner(slot)
-            known = self._hubs.get(node)
+            known = self._hubs.get(node.place)
             # The slot of its channel may have moved away from that node, and pushes from there would not reach it.
-            if known is not None and await self._nodes.owner(known[0]) is node:
+            if known is not None and (await self._nodes.owner(known[0])).place == node.place:
                 return known[1]
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
         # A channel may be published to by scripts on the node of its slot; the name's own slot is there for sure.
         hub = self._make_hub(Shard(self._nodes, slot, self.runtime), Waiters(self._keys, key), self._recheck)
-        self._every_hub.append(hub)
-        self._hubs[node] = slot, hub
+        if known is not None:
+            self._former_hubs[known[1]] = self.runtime.clock.now()
+        self._hubs[node.place] = slot, hub
+        await self._retire()
         return hub
+
+    async def _retire(self) -> None:
+        """End hubs of nodes that are gone and of channels that have moved, once nobody waits there."""
+        here = {node.place for node in self._nodes.open}
+        for place in list(self._hubs):
+            if place not in here and (gone := self._hubs.pop(place, None)) is not None:
+                self._former_hubs[gone[1]] = self.runtime.clock.now()
+        before = self.runtime.clock.now() - KEPT - self._server.timeout
+        for hub, since in list(self._former_hubs.items()):
+            if since < before and not hub.waiters.any():
+                self._former_hubs.pop(hub, None)
+                await hub.close()
+
+    @property
+    def _every_hub(self) -> list[Any]:
+        return [*(hub for _, hub in list(self._hubs.values())), *list(self._former_hubs)]
 
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait."""
@@ -134,7 +155,7 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
             ticket.state.waiters.leave(ticket)
 
     def _forget(self, owner: str) -> None:
-        for hub in tuple(self._every_hub):
+        for hub in self._every_hub:
             hub.waiters.forget(owner)
 
     def _handed(self, ticket: Ticket, token: int) -> Grant:
@@ -195,7 +216,7 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
 
     async def close(self) -> None:
         """See Store.close."""
-        for hub in tuple(self._every_hub):
+        for hub in self._every_hub:
             await hub.close()
         await self._nodes.close()
 
@@ -204,8 +225,8 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         self._nodes.after_fork()
         for hub in self._every_hub:
             hub.after_fork()
-        self._every_hub = []
         self._hubs = {}
+        self._former_hubs = {}
 
 
 def items_at(items: list[Grant | Ticket], places: list[int]) -> list[Grant | Ticket]:

@@ -66,7 +66,7 @@ class ClusterCells(ClusterAsking, Cells):
         finally:
             # Where this fails the name is closed for the rest of the time.
             with suppress(StoreError):
-                await self._ask(UNPIN, places + word(b"%d" % pin[0]) + word(b"%d" % pin[1]))
+                await self._ask(UNPIN, places + word(b"%d" % pin))
 
     async def _soon(self, key: str, until: float) -> int:
         """What the clock of a cell's node says, at the latest, at the moment `until` of ours."""

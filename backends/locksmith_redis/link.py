@@ -102,7 +102,7 @@ class Link:
         try:
             wire = self._open(_left(until))
         except (driver.RedisError, OSError) as error:
-            return [unsent(error)] * len(payloads)
+            return [error if again else unsent(error)] * len(payloads)
         self._ask_all_on(wire, payloads, until, answers)
         return [(*each[:2], True) if again and isinstance(each, tuple) else each for each in answers]
 
@@ -223,6 +223,8 @@ def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[li
         for at in broken:
             asks[at][0].drop_idle()
         for at, each in zip(broken, _ask_each([asks[at] for at in broken], until, anew=True), strict=True):
+            if isinstance(each[0], Exception) and was_sent(answers[at][0]):
+                vars(each[0]).pop("unsent", None)  # this time nothing was, but before
             answers[at] = [answer if isinstance(answer, Exception) else (*answer[:2], True) for answer in each]
     return answers
 

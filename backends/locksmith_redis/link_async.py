@@ -85,7 +85,7 @@ class AsyncLink:
         try:
             wire = await self._open(self._left(until))
         except (driver.RedisError, OSError) as error:
-            return [unsent(error)] * len(payloads)
+            return [error if again else unsent(error)] * len(payloads)
         await self._ask_all_on(wire, payloads, until, answers)
         return [each if isinstance(each, Exception) else (*each[:2], again) for each in answers]
 

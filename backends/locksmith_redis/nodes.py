@@ -111,6 +111,7 @@ class Nodes:
                 failure = answer
                 continue
             self._learn(place, answer[0])
+            await self._forget()
             return
         raise failure
 
@@ -123,6 +124,15 @@ class Nodes:
             owners[first : last + 1] = [node] * (last + 1 - first)
         self._owners = owners
         self._stale = False
+
+    async def _forget(self) -> None:
+        """Let go of nodes that serve nothing any more: they would be asked for the table first, dead or not."""
+        serving = {node.place for node in self._owners if node is not None}
+        for place, node in list(self._nodes.items()):
+            if place not in serving:
+                self._nodes.pop(place, None)
+                # Not closed: a request may be under way, with which the last of it goes.
+                await self._settle(node.link.drop_idle())
 
     def _node(self, place: Place) -> Node:
         node = self._nodes.get(place)

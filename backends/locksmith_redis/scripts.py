@@ -98,7 +98,7 @@ DELETE: Final = Script("delete.lua")
 PIN: Final = Script("pin.lua", 7)
 ADOPT: Final = Script("adopt.lua", 7)
 QUORUM_RELEASE: Final = Script("quorum_release.lua", 8)
-UNPIN: Final = Script("unpin.lua", 7)
+UNPIN: Final = Script("unpin.lua", 6)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -29,7 +30,8 @@ WAIT_TIMEOUT: Final = 1.0
 EXAMPLE: Final = "redis+sentinel://host1:26379,host2:26379/primary-name"
 
 _OPTIONS: Final = ("wait_replicas", "wait_timeout", "sentinel_username", "sentinel_password")
-_DEMOTED: Final = ("READONLY", "MASTERDOWN")
+# Where a script met it, Redis 6 says so in the middle of a longer message.
+_DEMOTED: Final = re.compile(r"(?:^|-)(?:READONLY|MASTERDOWN)\b")
 
 
 class TooFewReplicas(StoreUnavailable):
@@ -87,7 +89,7 @@ class RedisSentinelStore(RedisStore):
         self._hub.move()
 
     async def _refused(self, error: driver.ResponseError, payload: bytes) -> Answer:
-        if not str(error).startswith(_DEMOTED):
+        if not _demoted(error):
             raise translate(error) from error
         # Nothing was done there, so this is no second try.
         await self.runtime.settle(self._link.drop_idle())
@@ -201,10 +203,11 @@ def _granted(answer: Answer | Exception) -> bool:
 
 def _demoted(answer: Answer | Exception) -> bool:
     if isinstance(answer, Exception):
-        return str(answer).startswith(_DEMOTED)
+        return _DEMOTED.search(str(answer)) is not None
     reply = answer[0]
     # A beat's refusals stand among its answers.
-    return isinstance(reply, list) and any(isinstance(each, bytes) and each.startswith(b"READONLY") for each in reply)
+    said = (each for each in reply if isinstance(each, bytes)) if isinstance(reply, list) else ()
+    return any(_DEMOTED.search(each.decode("utf-8", "replace")) for each in said)
 
 
 def _sentinel(said: several.Several, host: str, port: int) -> Server:

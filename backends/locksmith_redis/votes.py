@@ -7,6 +7,7 @@ was undone meanwhile is undone there later, with a tombstone for requests that a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -25,7 +26,7 @@ LEFT_OUT: Final = 1.0
 """Seconds that a server is not asked after it failed, unless its vote is needed."""
 OWED_FOR: Final = 60.0
 """Seconds for which undoing is tried on a server that does not answer; longer than a stalled request lives."""
-MOST_OWED: Final = 1000
+MOST_OWED: Final = 10_000
 """More than that is not worth remembering: what is granted there ends with its ttl."""
 _JOIN: Final = 2.0
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0)
@@ -65,6 +66,7 @@ class Votes:
         """Owe nothing."""
         self._owed: dict[tuple[str, int], tuple[Voter, Claim, float]] = {}
         self._paying: Any = None
+        self._lock = threading.Lock()
         self._closed = False
 
     async def ask(
@@ -135,15 +137,24 @@ class Votes:
 
     def owe(self, voter: Voter, claim: Claim) -> None:
         """Undo this claim on a server as soon as it answers."""
-        while len(self._owed) >= MOST_OWED:
-            self._owed.pop(next(iter(self._owed)), None)
-        self._owed[claim.owner, self.voters.index(voter)] = voter, claim, self._now() + OWED_FOR
-        if self._paying is None or not self._paying.alive():
-            self._paying = self._runtime.background(self._pay, "locksmith-redis-undo")
+        with self._lock:
+            # Those that are owed stay: one of them may be on its way, and its claim must not be asked for there again.
+            if len(self._owed) < MOST_OWED:
+                self._owed[claim.owner, self.voters.index(voter)] = voter, claim, self._now() + OWED_FOR
+            if self._paying is None or not self._paying.alive():
+                self._paying = self._runtime.background(self._pay, "locksmith-redis-undo")
+
+    def _goes_on(self) -> bool:
+        # Decided and noted in one step: whoever owes something just now must not rely on a thread that is about to end.
+        with self._lock:
+            if self._owed and not self._closed:
+                return True
+            self._paying = None
+            return False
 
     async def _pay(self) -> None:
         failures = 0
-        while self._owed and not self._closed:
+        while self._goes_on():
             await self._runtime.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             failures += 1
             with suppress(ClientClosed):
@@ -153,14 +164,15 @@ class Votes:
         """Try once to undo what is owed."""
         silent: set[Voter] = set()
         for key, (voter, claim, until) in list(self._owed.items()):
-            if voter in silent and self._now() < until:
-                continue
-            tail = self._abandon(claim, TOMBSTONE)
-            answer = (await self.ask(ABANDON, tail, self.timeout, [voter]))[voter]
-            if not isinstance(answer, Exception) or self._now() >= until:
+            if voter not in silent:
+                tail = self._abandon(claim, TOMBSTONE)
+                answer = (await self.ask(ABANDON, tail, self.timeout, [voter]))[voter]
+                if not isinstance(answer, Exception):
+                    self._owed.pop(key, None)
+                    continue
+                silent.add(voter)  # each of those behind this one would cost its time in vain
+            if self._now() >= until:
                 self._owed.pop(key, None)
-            else:
-                silent.add(voter)
 
     def _abandon(self, claim: Claim, tombstone: int) -> bytes:
         return self._keys.counted(claim.key) + word(claim.owner.encode()) + word(b"%d" % tombstone)
@@ -173,8 +185,8 @@ class Votes:
             return
         self._closed = True
         await self.pay()
-        if self._paying is not None:
-            await self._paying.join(_JOIN)
+        if (paying := self._paying) is not None:
+            await paying.join(_JOIN)
         for voter in self.voters:
             await self._runtime.settle(voter.link.close())
 

@@ -69,6 +69,10 @@ class Waiters:
         if waiter is not None and waiter.ticket is ticket:
             self.forget(ticket.claim.owner)
 
+    def any(self) -> bool:
+        """Whether somebody waits, or is about to."""
+        return bool(self._waiters)
+
     def tickets(self) -> list[Ticket]:
         """The tickets without news."""
         return [

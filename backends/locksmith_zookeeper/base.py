@@ -14,7 +14,7 @@ from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.store import Claim, Grant, Store
 from locksmith_zookeeper.errors import translate
 from locksmith_zookeeper.line import Place, in_order
-from locksmith_zookeeper.session import Answer, Session
+from locksmith_zookeeper.session import CLOSING_SECONDS, Answer, Session
 from locksmith_zookeeper.spot import Spot
 from locksmith_zookeeper.url import Server
 from locksmith_zookeeper.waiters import Waiters
@@ -26,6 +26,8 @@ TOMBSTONE: Final = 60.0
 """Seconds an abandoned owner is refused: longer than a stalled request lives."""
 IDLE: Final = 10.0
 """Seconds after its last use when the empty node of a name is deleted."""
+UNUSED: Final = 60.0
+"""Seconds after its last use when a session that nothing lives by may be ended, beyond the time of a request."""
 
 _inherited: list[KazooClient | None] = []
 """Clients of a parent process: kept, so that collecting them does not close its connections."""
@@ -63,15 +65,23 @@ class Base(Store):
         return self.runtime.clock.now() + self._server.timeout
 
     def _session(self, ttl: float) -> Session:
-        session = self._sessions.get(ttl)
-        if session is None:
-            with self._lock:
-                session = self._sessions.get(ttl)
-                if session is None:
-                    if self._closed:
-                        raise StoreUnavailable("ZooKeeper: the store was closed while this asked: connect again.")
-                    session = self._sessions[ttl] = self._new_session(ttl)
+        with self._lock:
+            session = self._sessions.get(ttl)
+            if session is None:
+                if self._closed:
+                    raise StoreUnavailable("ZooKeeper: the store was closed while this asked: connect again.")
+                self._retire()
+                session = self._sessions[ttl] = self._new_session(ttl)
+            session.used = self.runtime.clock.now()
         return session
+
+    def _retire(self) -> None:
+        """End sessions that nothing lives by: ever new ttls make ever new ones, each with a connection and threads."""
+        before = self.runtime.clock.now() - self._server.timeout - UNUSED
+        for ttl, session in list(self._sessions.items()):
+            if ttl and session.used < before and session.idle:
+                del self._sessions[ttl]
+                session.end()
 
     def _new_session(self, ttl: float) -> Session:
         session = Session(self._server, ttl or PEOPLE_TTL, self.runtime, strict=ttl > 0)
@@ -170,8 +180,10 @@ class Base(Store):
         with self._lock:
             self._closed = True
         await self._tidy_up()
-        for session in list(self._sessions.values()):
-            await session.close()
+        until = self.runtime.clock.now() + CLOSING_SECONDS
+        # All at once: a server that is silent costs this time, and not so much for each session.
+        for ended in [session.end() for session in list(self._sessions.values())]:
+            await ended.wait(max(0.0, until - self.runtime.clock.now()))
         self._sessions.clear()
         self._waiters.clear()
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import CloseInstance
 from kazoo.protocol.states import KazooState, KeeperState
@@ -49,6 +50,8 @@ class Session:
         self.asked_ttl = ttl
         self.ttl = ttl
         self.number = 0
+        self.used = runtime.clock.now()
+        """The runtime's clock when somebody last took it to ask."""
         self.word = float("-inf")
         """The runtime's clock before the last request was sent that a majority has confirmed."""
         self.on_connected: list[Callable[[], object]] = []
@@ -123,13 +126,16 @@ class Session:
                 return
             left = [] if isinstance(children, Exception) else [c for c in children if c.startswith(owner)]
             for child in left:
-                self.post(Delete(f"{parent}/{child}", -1))
+                self.post(Delete(f"{parent}/{child}", -1), partial(self._deleted, owner, parent))
                 self.forget(f"{parent}/{child}")
-            if left:
-                # This owner alone: each one's search would otherwise begin those of all others anew.
-                self.post(GetChildren(parent, None), partial(self._sweep, owner))
-            else:
+            if not left:
                 self.settled(owner)
+
+    def _deleted(self, owner: str, parent: str, reply: Reply) -> None:
+        # This owner alone: each one's search would otherwise begin those of all others anew. And not where deleting is
+        # forbidden, which the server would say as often as it is asked: the next connection asks again.
+        if reply.value is True or isinstance(reply.value, NoNodeError):
+            self.post(GetChildren(parent, None), partial(self._sweep, owner))
 
     # Asking.
 
@@ -235,7 +241,11 @@ class Session:
 
     def _gave_up(self) -> StoreError:
         with self._lock:
-            client, self._client = self._client, None  # the next request tries anew
+            client = self._client if self._over else None
+            if self._over:
+                self._client = None  # the next request tries anew; it may have begun to
+        if self._closed:
+            return StoreUnavailable("ZooKeeper: the store was closed while this asked: connect again.")
         if client is not None:
             _dispose(client)
         if self._refused:
@@ -275,21 +285,27 @@ class Session:
 
     # Ends.
 
-    async def close(self) -> None:
-        """End the session, so that nothing is left of it. Idempotent."""
-        await self._end_by(_dispose)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing lives by it."""
+        return not (self._nodes or self._doubts or self._arrivals)
+
+    def end(self) -> Event:
+        """End the session, so that nothing is left of it; the event is set when the server has heard. Idempotent."""
+        return self._end_by(_dispose)
 
     async def desert(self) -> None:
         """End the connection and not the session: what lives by it ends when the ttl is over."""
-        await self._end_by(_desert)
+        await self._end_by(_desert).wait(CLOSING_SECONDS)
 
-    async def _end_by(self, end: Callable[[KazooClient], None]) -> None:
+    def _end_by(self, end: Callable[[KazooClient], None]) -> Event:
+        done = self._runtime.event()
         with self._lock:
             self._closed = True
             client, self._client = self._client, None
         if client is None:
-            return
-        done = self._runtime.event()
+            done.set()
+            return done
 
         def run() -> None:
             end(client)
@@ -298,8 +314,8 @@ class Session:
         try:
             client.handler.spawn(run)
         except RuntimeError:  # no thread can be started any more: the process is about to end
-            return
-        await done.wait(CLOSING_SECONDS)
+            done.set()
+        return done
 
     def inherited(self) -> KazooClient | None:
         """In a forked child: the parent's client, to be kept and never touched."""

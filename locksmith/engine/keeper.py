@@ -21,12 +21,14 @@ from locksmith.store import Claim, Gone, Grant, Held, Lost, Store, Ticket, Unkno
 
 CALL_LIMIT: Final = 5.0
 """Seconds one beat may take at most; less where a deadline comes sooner."""
+MOST_OWED: Final = 10_000
+"""Debts remembered at most: in a long outage whoever tries again and again makes one with each try."""
 LATE_EXPIRY: Final = 0.002
 """Seconds added to the moment when a holder ahead expires, so that the head of the line asks once and not twice."""
 
 
 class Debt:
-    """A claim to be undone on the store, until it would have ended by itself."""
+    """A claim to be undone on the store, until it would have ended by itself, if it does; see Keeper._stays."""
 
     __slots__ = ("claim", "due", "pause", "until")
 
@@ -83,6 +85,8 @@ class Keeper:
 
     def owe(self, claim: Claim) -> None:
         """See to it that nothing is left of this claim on the store."""
+        if len(self.debts) >= MOST_OWED:
+            self.debts.pop(next(iter(tuple(self.debts))), None)  # of a copy: other threads owe as well
         self.debts[claim.owner] = Debt(claim, self._now())
         self._wake_by(-math.inf)
 
@@ -281,12 +285,16 @@ class Keeper:
                     events.logger.exception("undoing %r failed", debt.claim.name)
                 debt.pause = min(debt.pause * 2, 2.0)
                 debt.due = self._now() + debt.pause
-                if debt.due >= debt.until:
+                if debt.due >= debt.until and not self._stays(error):
                     self.debts.pop(owner, None)
                 if self.holds:
                     return  # it may have hung for seconds: beats and ends come before the next one
             else:
                 self.debts.pop(owner, None)
+
+    def _stays(self, error: Exception) -> bool:
+        """Whether a claim may be there after its ttl: its session may live on, by other claims or by a new leader."""
+        return self._store.by_session and isinstance(error, StoreError)
 
 
 def _unavailable(error: StoreError) -> StoreUnavailable:

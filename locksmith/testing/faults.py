@@ -42,6 +42,7 @@ class FaultyStore(Store):
     guarantees: Guarantee  # type: ignore[misc]
     min_ttl: float  # type: ignore[misc]
     one_process: bool  # type: ignore[misc]
+    by_session: bool  # type: ignore[misc]
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -50,6 +51,7 @@ class FaultyStore(Store):
         self.guarantees = inner.guarantees
         self.min_ttl = inner.min_ttl
         self.one_process = inner.one_process
+        self.by_session = inner.by_session
         self.calls: list[Call] = []
         self.before: Callable[[Call], object] | None = None
         self.after: Callable[[Call], object] | None = None

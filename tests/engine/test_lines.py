@@ -289,6 +289,36 @@ def test_a_debt_that_cannot_be_paid_ends(bench: Bench) -> None:
     assert bench.store.verbs()[calls:] == []
 
 
+def test_a_debt_on_a_store_of_sessions_is_owed_until_it_is_paid(bench: Bench) -> None:
+    """Rule 3: its claim does not end with its ttl where other leases keep the session alive; it stayed for ever."""
+    bench.store.by_session = True
+    held = bench.client.lock("held", ttl=20).acquire()
+    bench.store.before, bench.store.after = bench.broken("abandon"), bench.broken("acquire")
+    with pytest.raises(StoreUnavailable):
+        bench.client.lock("n", ttl=20).acquire()
+    bench.store.after = None
+    bench.clock.advance(60.0)
+    assert held.held
+    calls = len(bench.store.calls)
+    bench.store.before = None
+    bench.clock.advance(3.0)
+    assert "abandon" in bench.store.verbs()[calls:]
+    calls = len(bench.store.calls)
+    bench.clock.advance(100.0)
+    assert "abandon" not in bench.store.verbs()[calls:]
+
+
+def test_debts_are_not_remembered_without_bound(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that tries again and again while a store of sessions is away makes a debt with each try."""
+    monkeypatch.setattr("locksmith.engine.keeper.MOST_OWED", 10)
+    bench.store.before = bench.broken()
+    for number in range(30):
+        with pytest.raises(StoreUnavailable):
+            bench.client.lock(f"n{number}").acquire()
+    owed = [debt.claim.name for debt in bench.client._engine.keeper.debts.values()]
+    assert owed == [f"n{number}" for number in range(20, 30)]
+
+
 def test_a_debt_with_a_bug_in_it_does_not_hold_up_the_others(bench: Bench) -> None:
     """Rule 3: abandon raises what no store may raise, for one claim, for ever; the next debt is paid all the same."""
     bench.store.after = bench.broken("acquire")

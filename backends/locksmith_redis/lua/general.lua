@@ -1,7 +1,8 @@
 -- The general form of a name, included by the slow path of every verb. Four keys, all in one slot:
 --   state  a string. "F" token: free. "H" token owner expires rest: one exclusive holder, nobody in line.
 --          "G": look at the other three.
---   more   a hash. "m": the numbers of the name; "h" owner: a holder; "w" owner: a waiter. Each packed by cmsgpack.
+--   more   a hash. "m": the numbers of the name; "h" owner: a holder; "w" owner: a waiter;
+--          "p": see pin.lua. Each packed by cmsgpack.
 --   line   a sorted set. Owner -> ticket number (positive), or -> minus the end of its tombstone (negative): one look-up
 --          tells whether an owner waits or is refused, and one range ends all tombstones that are due.
 --   held   a sorted set. Owner -> when its lease ends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.dialects import mysql as dialects
@@ -41,23 +42,28 @@ class Desk:
         by: Any = None,
     ) -> Answer:
         """See Link.ask. Where tables or procedures are missing they are created first."""
+        until = None if within is None else self.link.now() + within
+
+        def left() -> float | None:
+            return None if until is None else max(0.001, until - self.link.now())
+
         if not self._ready:
-            await self._prepare()
+            await self._prepare(left)
         try:
-            return await self.link.ask(text, values, within=within, repeat=repeat, by=by)
+            return await self.link.ask(text, values, within=left(), repeat=repeat, by=by)
         except StoreProtocolError as error:
             if code_of(error.__cause__ or error) not in NO_TABLE:
                 raise
         # Dropped by somebody, or made by an older locksmith that had other procedures.
         self._ready = False
-        await self._prepare(missing=True)
-        return await self.link.ask(text, values, within=within, repeat=repeat, by=by)
+        await self._prepare(left, missing=True)
+        return await self.link.ask(text, values, within=left(), repeat=repeat, by=by)
 
-    async def _prepare(self, *, missing: bool = False) -> None:
-        found = await self._version()
+    async def _prepare(self, left: Callable[[], float | None], *, missing: bool = False) -> None:
+        found = await self._version(left())
         if found is None or (missing and found == SCHEMA_VERSION):
             await self.create()
-            found = await self._version()
+            found = await self._version(left())
         if found != SCHEMA_VERSION:
             raise StoreProtocolError(
                 f"the tables {self.prefix}_* in {self.link.server.address} have version {found}, this locksmith writes "
@@ -82,9 +88,9 @@ class Desk:
                     ) from error
                 raise
 
-    async def _version(self) -> int | None:
+    async def _version(self, within: float | None) -> int | None:
         try:
-            answer = await self.link.ask(self.sql.version)
+            answer = await self.link.ask(self.sql.version, within=within)
         except StoreError as error:
             code = code_of(error.__cause__ or error)
             # Without any right to the database the server does not say whether the table exists.

@@ -44,7 +44,7 @@ class Link:
     def __init__(self, server: Server, runtime: Runtime) -> None:
         self.server = server
         self.runtime = runtime
-        self._now = runtime.clock.now
+        self._now = self.now = runtime.clock.now
         self.closed = False
         if runtime.is_async:
             from locksmith_sql.mysql.wire_async import AsyncWire

@@ -156,7 +156,7 @@ class MySQLStore(Cells, People):
                 break
             for at, word in zip(batch, found, strict=True):
                 words[at] = word
-        await self._sweep()
+        await self._sweep(until)
         return words
 
     async def _renew(self, grant: Grant, within: float) -> Held | None:
@@ -174,10 +174,16 @@ class MySQLStore(Cells, People):
         return Held(claim.ttl, answer.since)
 
     async def _many(self, items: Sequence[Grant | Ticket], within: float) -> list[Word]:
-        packed = "".join(_packed(item) for item in items)
+        packed = "".join(_packed(item, item.claim.owner in self._told) for item in items)
         answer = await self._desk.ask(self._desk.sql.many, (self._link.client, packed), within=max(within, 0.001))
         said = str(answer.reply.rows[0][0]).split(";")
-        return [_word(item, word, answer.since) for item, word in zip(items, said, strict=False)]
+        words = [_word(item, word, answer.since) for item, word in zip(items, said, strict=False)]
+        for item, word in zip(items, words, strict=False):
+            if isinstance(item, Grant):
+                self._told.discard(item.claim.owner)
+            if isinstance(word, Lost):
+                self._bells.drop(item.claim.owner)
+        return words
 
     async def release(self, grant: Grant) -> bool:
         """See Store.release. "Not known" by a second request means that the first, unanswered one released it."""
@@ -228,14 +234,14 @@ class MySQLStore(Cells, People):
             await self._bells.rung(claim.owner, answer.wire)
         return answer
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, until: float) -> None:
         now = self.runtime.clock.now()
         if now - self._swept_at < _SWEEP_EVERY:
             return
         self._swept_at = now
         # The beat's answer stands; whatever is wrong with the store the next request says.
         with suppress(StoreError):
-            await self._desk.ask(self._desk.sql.sweep)
+            await self._desk.ask(self._desk.sql.sweep, within=max(until - now, 0.001))
 
     # Life.
 
@@ -264,10 +270,10 @@ def _micros(seconds: float) -> int:
     return min(int(seconds * 1e6), _LONGEST)
 
 
-def _packed(item: Grant | Ticket) -> str:
+def _packed(item: Grant | Ticket, told: bool) -> str:
     claim = item.claim
     if isinstance(item, Grant):
-        return f"B {claim.key} {claim.owner} {item.token} {_micros(claim.ttl)} {int(not item.confirmed)};"
+        return f"B {claim.key} {claim.owner} {item.token} {_micros(claim.ttl)} {int(told or not item.confirmed)};"
     return f"W {claim.key} {claim.owner} {item.number} {_micros(claim.waiter_ttl)} 0;"
 
 

@@ -33,6 +33,7 @@ BOUND: Final = 200_000
 # What an idle wait costs when the server cannot be asked; the beats say what is wrong with it.
 _TRUST: Final = 1.0
 _TROUBLE: Final = 0.1
+_RING: Final = "DO RELEASE_LOCK(%s)"
 
 
 class News(NamedTuple):
@@ -66,7 +67,13 @@ class Bells:
         """It was rung, if by the connection on which it hangs. Else that one was busy: it does so when it can."""
         held = self._hung.pop(owner, None)
         if held is not None and held is not wire:
-            await self._link.owe(held, "DO RELEASE_LOCK(%s)", f"locksmith:{owner}")
+            await self._link.owe(held, _RING, f"locksmith:{owner}")
+
+    def drop(self, owner: str) -> None:
+        """Nobody will ring it, because its claim was lost: the connection does when it is used next."""
+        held = self._hung.pop(owner, None)
+        if held is not None:
+            held.owed.append((_RING, f"locksmith:{owner}"))
 
 
 class Hub:

@@ -294,3 +294,31 @@ def test_a_heart_renews_while_this_process_cannot(consul_server: ConsulServer, n
         assert lease.held
         assert other.lock("n").try_acquire() is None
         assert lease.release()
+
+
+def test_an_earlier_ticket_that_joins_later_is_told(
+    face: Any, claim: Make, consul_server: ConsulServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads asked, and the reply of the second was faster: what was watched was the claim of the first one."""
+    store, other = face.store(consul_server.url, namespace), face.store(consul_server.url, namespace)
+    held = face.run(other.acquire(claim(), queue=False))
+    late: list[Any] = []
+    with monkeypatch.context() as slow:
+        slow.setattr(store._hub, "join", lambda *joining: late.append(joining))
+        first = face.run(store.acquire(claim(), queue=True))
+    second = face.run(store.acquire(claim(), queue=True))
+    assert isinstance(first, Ticket)
+    assert isinstance(second, Ticket)
+    face.run(store.wait(second, 1.0))  # the watch is under way
+
+    async def join() -> None:
+        store._hub.join(*late[0])
+
+    face.run(join())
+    assert face.run(other.release(held)) is True
+    face.run(store.wait(first, 20.0))
+    assert isinstance(first.inbox.peek(), Grant)
+    store.leave(first)
+    assert face.run(store.release(first.inbox.peek())) is True
+    face.run(store.wait(second, 20.0))
+    assert isinstance(second.inbox.peek(), Grant)

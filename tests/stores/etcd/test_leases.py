@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from locksmith.errors import SettingsConflict
+from locksmith.errors import SettingsConflict, StoreUnavailable
 from locksmith.store import Claim, Gone, Grant, Held, Lost, Ticket
 from locksmith.testing.proxy import Proxy
 from locksmith.testing.servers import EtcdServer
+from locksmith_etcd.channels import KEEPALIVE, TXN
 
 pytestmark = pytest.mark.etcd
 Make = Callable[..., Claim]
@@ -173,3 +174,25 @@ def test_a_cell_that_was_written_twice_for_want_of_a_reply_stays(
         cell = face.run(store.get("c"))
         assert cell is not None
         assert (cell.value, cell.version) == (b"the value", version)
+
+
+@pytest.mark.parametrize("what", ["claim", "cell"])
+def test_a_lease_that_ends_under_a_request_is_store_unavailable(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The package's own LeaseGone reached the caller, who knows the public errors alone."""
+    store, other = face.store(etcd_server.url, namespace), face.store(etcd_server.url, namespace)
+    grant = face.run(other.acquire(claim(), queue=False))
+    ask = store._link.ask
+    fatal = KEEPALIVE if what == "claim" else TXN
+
+    async def late(verb: Any, request: Any, within: float | None = None) -> Any:
+        if verb is fatal:
+            number = request.ID if what == "claim" else request.success[0].request_put.lease
+            etcd_server.ask("/v3/lease/revoke", ID=number)
+        return await ask(verb, request, within)
+
+    assert face.run(store.acquire(claim("warm"), queue=False))
+    monkeypatch.setattr(store._link, "ask", late)
+    with pytest.raises(StoreUnavailable, match="try again"):
+        face.run(store.acquire(grant.claim, queue=False) if what == "claim" else store.put("c", b"1", ttl=60.0))

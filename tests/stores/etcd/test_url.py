@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import grpc.aio
 import pytest
 
 import locksmith
-from locksmith.errors import ConfigurationError, StoreError
+from locksmith.errors import ConfigurationError, StoreError, StoreUnavailable
 from locksmith.runtime import Blocking
 from locksmith.store import Claim, Grant, Ticket
 from locksmith.testing.servers import EtcdServer
@@ -77,6 +78,36 @@ def test_a_channel_of_the_users_is_used_and_stays_open(
         closed = channel.close()
         if hasattr(closed, "__await__"):
             face.run(_settled(closed))
+
+
+@pytest.mark.etcd
+def test_a_channel_that_its_owner_closes_is_store_unavailable_and_waiters_are_told(
+    face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
+) -> None:
+    """gRPC raises ValueError: it ended the thread that watches, and a waiter waited for ever."""
+
+    async def open_native() -> Any:
+        return grpc.aio.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")
+
+    channels = [grpc.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")]
+    if face.name == "asyncio":
+        channels.append(face.run(open_native()))
+    for number, channel in enumerate(channels):
+        store = face.store(channel, namespace)
+        grant = face.run(store.acquire(claim(f"n{number}"), queue=False))
+        ticket = face.run(store.acquire(claim(f"n{number}"), queue=True))
+        assert isinstance(ticket, Ticket)
+        closed = channel.close()
+        if hasattr(closed, "__await__"):
+            face.run(_settled(closed))
+        until = time.monotonic() + 20.0
+        while ticket.inbox.peek() is None and time.monotonic() < until:
+            face.run(store.wait(ticket, 0.3))
+        assert isinstance(ticket.inbox.peek(), StoreUnavailable)
+        for work in (store.release(grant), store.acquire(claim(), queue=True), store.beat([grant], [], within=2.0)):
+            with pytest.raises(StoreUnavailable, match="closed by its owner"):
+                face.run(work)
+        face.run(store.close())
 
 
 async def _settled(closing: Any) -> None:

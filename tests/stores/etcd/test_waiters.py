@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from locksmith.errors import StoreUnavailable
 from locksmith.nodes import Node
 from locksmith.runtime import Blocking, drive
 from locksmith.store import Claim, Gone, Grant, Inbox, Ticket
@@ -121,4 +122,23 @@ def test_who_comes_while_the_reader_is_about_to_end_gets_another_one() -> None:
     eventually(lambda: bool(coming) and coming[0].ident is not None, within=10)
     coming[0].join(10)
     assert len(opened) >= 2
+    drive(hub.close())
+
+
+def test_those_who_started_to_wait_in_vain_are_forgotten() -> None:
+    """Each of them stayed noted for as long as the server was away, and kept the reader awake."""
+
+    class Dead:
+        async def watch(self, *_: Any) -> AsyncGenerator[Any, None]:
+            raise StoreUnavailable("nobody there")
+            yield
+
+    async def look(*_: Any) -> list[Any]:
+        return []
+
+    runtime = Blocking()
+    hub = Hub(cast(Any, Dead()), runtime, b"lock/", look)
+    for _ in range(3):
+        drive(hub.start(runtime.event(), 0.01))
+    assert hub._starting == []
     drive(hub.close())

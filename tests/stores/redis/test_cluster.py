@@ -9,15 +9,14 @@ import pytest
 import redis
 import redis.asyncio
 from redis import cluster as theirs
+from testkit.slots import on_node, slot
 
-from locksmith import names
 from locksmith.errors import ConfigurationError, LeaseLost, StoreProtocolError, StoreUnavailable
 from locksmith.runtime import Blocking
 from locksmith.store import ANY, Gone, Grant, Held, Lost, Ticket, Waiting
 from locksmith.testing.contract.faces import FACES, Face
 from locksmith.testing.servers import RedisCluster
 from locksmith_redis import RedisClusterStore
-from locksmith_redis.nodes import SLOTS, slot_of
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -27,22 +26,6 @@ PATIENCE = 40.0
 @pytest.fixture(params=sorted(FACES))
 def face(request: pytest.FixtureRequest) -> Any:
     return FACES[request.param]()
-
-
-def on_node(number: int, count: int = 1) -> list[str]:
-    """Names whose slot one of the first three nodes has."""
-    found = []
-    for attempt in range(10_000):
-        name = f"n{attempt}"
-        if slot(name) * 3 // SLOTS == number:  # as RedisCluster divides them
-            found.append(name)
-            if len(found) == count:
-                return found
-    raise AssertionError
-
-
-def slot(name: str) -> int:
-    return slot_of(b"{%b}" % names.encode(name).encode())
 
 
 def subscribed(node: Any) -> int:
@@ -224,6 +207,61 @@ def test_a_cell_is_guarded_from_another_node(
         with pytest.raises(StoreUnavailable, match="not written in time"):
             await store._delete(cell, ANY, None, until=now - 1_000_000)
         assert await store.get(cell) is None
+
+    face.run(work())
+
+
+def test_two_guarded_writes_at_once_do_not_close_the_name(
+    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any
+) -> None:
+    """The one that began last put back what the first one had made of it: closed for the rest of ten seconds."""
+
+    async def work() -> None:
+        store, other = face.store(redis_cluster.url, namespace), face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        (name,), (cell,) = on_node(0), on_node(2)
+        for last_first in (False, True):
+            grant = await store.acquire(claim(name), queue=False)
+            assert isinstance(grant, Grant)
+            writes = [store._pinned(cell, grant) for _ in range(3)]
+            for write in writes:
+                await write.__aenter__()
+            if last_first:
+                writes.reverse()
+            for write in writes:
+                assert (await store.inspect(name)).closed_for > 0
+                await write.__aexit__(None, None, None)
+            assert (await store.inspect(name)).closed_for == 0
+            assert await store.release(grant) is True
+            theirs = await other.acquire(claim(name), queue=False)
+            assert isinstance(theirs, Grant)
+            assert await other.release(theirs) is True
+
+    face.run(work())
+
+
+def test_a_guarded_write_that_was_never_finished_closes_the_name_no_longer(
+    face: Face, redis_cluster: RedisCluster, namespace: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client has died; the writes of others count their own time alone."""
+    monkeypatch.setattr("locksmith_redis.cluster_cells.PINNED", 0.5)
+
+    async def work() -> None:
+        store = face.store(redis_cluster.url, namespace)
+        assert isinstance(store, RedisClusterStore)
+        (name,), (cell,) = on_node(0), on_node(2)
+        grant = await store.acquire(claim(name), queue=False)
+        assert isinstance(grant, Grant)
+        died = store._pinned(cell, grant)
+        await died.__aenter__()
+        until = time.monotonic() + PATIENCE
+        while (await store.inspect(name)).closed_for:
+            assert time.monotonic() < until
+        monkeypatch.setattr("locksmith_redis.cluster_cells.PINNED", 30.0)
+        async with store._pinned(cell, grant):
+            await died.__aexit__(None, None, None)  # late, and not the end of the other one
+            assert (await store.inspect(name)).closed_for > 0
+        assert (await store.inspect(name)).closed_for == 0
 
     face.run(work())
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis import exceptions as driver
 
 from locksmith.errors import (
     AcquireTimeout,
@@ -20,8 +21,8 @@ from locksmith.errors import (
     StoreError,
     StoreUnavailable,
 )
-from locksmith.runtime import Blocking
-from locksmith.store import Guarantee
+from locksmith.runtime import Blocking, drive
+from locksmith.store import Grant, Guarantee, Held, Unknown
 from locksmith.testing.contract.faces import FACES, Face
 from locksmith.testing.servers import RedisSentinels
 from locksmith_redis import RedisSentinelStore
@@ -351,3 +352,40 @@ def test_the_doctor(face: Face, group: RedisSentinels, namespace: str) -> None:
         assert next(finding.what for finding in findings if finding.level == "error").startswith("2 of the 3 replicas")
 
     face.run(work())
+
+
+READONLY = "READONLY You can't write against a read only replica."
+OF_REDIS_6 = f"ERR Error running script (call to f_12ab): @user_script:51: @user_script: 51: -{READONLY}"
+
+
+@pytest.mark.parametrize("said", [READONLY, OF_REDIS_6])
+def test_a_primary_that_was_demoted_is_left_whatever_its_version(
+    said: str, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis 6 wraps what a script met: its connections were kept, and each request went to the replica again."""
+    store = RedisSentinelStore.from_url("redis+sentinel://127.0.0.1:1/p", runtime=Blocking(), namespace="t")
+    heard: list[Any] = []
+
+    class Demoted:
+        """Says so until its connections are dropped."""
+
+        def ask(self, payload: bytes) -> Any:
+            heard.append("asked")
+            if "dropped" not in heard:
+                raise driver.ResponseError(said)
+            return 7, 0.0, False
+
+        def ask_all(self, payloads: list[bytes], within: float) -> list[Any]:
+            return [([-1, said.removeprefix("ERR ").encode(), 1, 0], 0.0, False) for _ in payloads]
+
+        def drop_idle(self) -> None:
+            heard.append("dropped")
+
+    monkeypatch.setattr(store, "_link", Demoted())
+    grant = drive(store.acquire(claim(), queue=False))
+    assert isinstance(grant, Grant)
+    assert heard == ["asked", "dropped", "asked"]
+    heard.clear()
+    words = drive(store.beat([grant, grant], [], within=1.0))
+    assert [type(word) for word in words] == [Unknown, Held]
+    assert heard == ["dropped"]

@@ -56,6 +56,14 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 
 @pytest.fixture
+def blocking() -> Iterator[Face]:
+    """The blocking runtime, for what does not depend on it."""
+    made = Face("blocking")
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def store(face: Face, zookeeper_server: ZooKeeperServer, namespace: str) -> ZooKeeperStore:
     """A store in each runtime."""
     return face.store(zookeeper_server.url, namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import pytest
@@ -216,3 +217,85 @@ def test_a_watch_that_fires_before_it_is_noted_is_not_noted(face, store, monkeyp
     monkeypatch.setattr(store, "_answers", late)
     face.run(store._watch(store._cell("c")))
     assert store._armed == set()
+
+
+def test_deleting_that_is_forbidden_is_not_tried_again_and_again(face, store, claim, looker, namespace) -> None:
+    """Listing and deleting followed each other without a pause, for as long as the node was there."""
+    grant = granted(face.run(store.acquire(claim(), queue=False)))
+    path = f"/{namespace}/lock/n"
+    looker.set_acls(path, [make_acl("world", "anyone", read=True, create=True, admin=True)])
+    session = store._session(30.0)
+    session.doubt(grant.claim.owner, path)
+    post, posted = session.post, []
+
+    def count(request, then=None) -> None:
+        posted.append(type(request).__name__)
+        post(request, then)
+
+    session.post = count
+    session.sweep()
+    eventually(lambda: "Delete" in posted, 10.0, "deleting was tried")
+    for _ in range(3):
+        face.run(store.inspect("n"))
+        (word,) = face.run(store.beat([grant], [], within=5.0))  # answered after what was posted before
+        assert isinstance(word, Held)
+    assert posted == ["GetChildren", "Delete"]
+    looker.set_acls(path, [make_acl("world", "anyone", all=True)])
+    session.sweep()  # as a new connection does
+    eventually(lambda: session.idle, 10.0, "the doubt is settled")
+    assert looker.get_children(path) == []
+
+
+def test_sessions_that_nothing_lives_by_are_ended(face, store, claim, zookeeper_server, monkeypatch) -> None:
+    """Every ttl that was ever used kept a connection and two threads for as long as the client."""
+
+    def sessions() -> int:
+        return zookeeper_server.command("cons").count("sid=")
+
+    monkeypatch.setattr("locksmith_zookeeper.base.UNUSED", -60.0)
+    before = sessions()
+    held = granted(face.run(store.acquire(claim("held", ttl=20.5), queue=False)))
+    for at in range(5):
+        assert face.run(store.release(granted(face.run(store.acquire(claim(ttl=30.0 + at / 8), queue=False)))))
+    assert set(store._sessions) == {20.5, 30.5}
+    eventually(lambda: sessions() == before + 2, 10.0, "the others are ended")
+    (word,) = face.run(store.beat([held], [], within=5.0))
+    assert isinstance(word, Held)
+
+
+def test_a_session_that_was_used_lately_is_kept(face, store, claim) -> None:
+    """Another thread may be about to ask in it."""
+    for ttl in (30.0, 31.0):
+        assert face.run(store.release(granted(face.run(store.acquire(claim(ttl=ttl), queue=False)))))
+    assert set(store._sessions) == {30.0, 31.0}
+
+
+def test_many_sessions_are_closed_at_once(face, claim, namespace, zookeeper_server) -> None:
+    """A server that is silent cost two seconds for each of them."""
+    with Proxy(zookeeper_server.address) as proxy:
+        store = face.store(proxy.through(zookeeper_server.url), namespace)
+        for at in range(8):
+            assert granted(face.run(store.acquire(claim(f"n{at}", ttl=30.0 + at), queue=False)))
+        proxy.black_hole()
+        began = time.monotonic()
+        face.run(store.close())
+        assert time.monotonic() - began < 10.0
+
+
+def test_closing_while_somebody_asks_says_that_it_was_closed(blocking, claim) -> None:
+    """It said that the server had answered what kazoo does not understand: None."""
+    store = blocking.store("zookeeper://127.0.0.1:1?timeout=30", "t")
+    told: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            blocking.run(store.acquire(claim(), queue=False))
+        except StoreUnavailable as error:
+            told.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    eventually(lambda: store._sessions and store._session(30.0)._arrivals, 10.0, "it waits for a connection")
+    blocking.run(store.close())
+    thread.join(20.0)
+    assert "was closed while" in str(told[0])
