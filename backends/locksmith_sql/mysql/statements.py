@@ -103,4 +103,5 @@ class Statements:
         self.many = call("many", "%s", "%s")
         self.wait = call("wait", *["%s"] * 10)
         self.write = call("write", "%s", "UNHEX(%s)", "UNHEX(%s)", *["%s"] * 5)
+        self.pace = call("pace", *["%s"] * 4)
         self.sweep = call("sweep")
