@@ -24,6 +24,7 @@ _MODULES = (
     "listing",
     "outage",
     "procs",
+    "rates",
     "recipes",
     "removal",
     "waits",
@@ -41,6 +42,7 @@ from locksmith.testing.contract.line import LineCases  # noqa: E402
 from locksmith.testing.contract.listing import ListingCases  # noqa: E402
 from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa: E402
 from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
+from locksmith.testing.contract.rates import RateCases  # noqa: E402
 from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases  # noqa: E402
 from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
 from locksmith.testing.contract.waits import WaitCases  # noqa: E402
@@ -58,6 +60,7 @@ CASE_CLASSES: tuple[type[Cases], ...] = (
     InterruptCases,
     ElectionCases,
     CellRecipeCases,
+    RateCases,
 )
 """The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
@@ -75,6 +78,7 @@ class StoreContract(
     InterruptCases,
     ElectionCases,
     CellRecipeCases,
+    RateCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
 
