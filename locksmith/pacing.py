@@ -23,10 +23,10 @@ from locksmith.errors import ConfigurationError
 
 MOST_RATES: Final = 4
 """How many rates one limit may have: a second, a minute, an hour and a day."""
-HORIZON: Final = 45 * 86_400
+HORIZON: Final = 30 * 86_400
 """Seconds: nothing later than this is booked, and limit + burst at the pace of a rate fit into it.
 
-So all numbers stay below 2^53 nanoseconds (104 days), which scripts that count in doubles know exactly.
+Three times this is below 2^53 nanoseconds (104 days), so scripts that count in doubles know every number exactly.
 """
 NEVER: Final = -(2**53)
 """Nanoseconds before now, of what has not happened."""

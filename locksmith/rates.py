@@ -46,7 +46,7 @@ class RateLimit:
         """Book the next slot for n and say when it is: in `delay` seconds, at `at` by the store's clock. One request.
 
         For those who pass the work on with its time. A slot is not given back. Raises as `try_take` does, and
-        RateLimited where the slot would be 45 days ahead.
+        RateLimited where the slot would be more than 30 days ahead.
         """
         return drive(self._limit.insist(n, None, key))
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from locksmith import pacing
+from locksmith import names, pacing
 from locksmith.adapters.canonical import qualified
 from locksmith.adapters.clients import BlockingSource
 from locksmith.adapters.keys import key_maker, signature_of
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_count, check_wait
-from locksmith.recipes.rates import RateRecipe, place_of
+from locksmith.recipes.rates import RateRecipe
 from locksmith.runtime import drive
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Pacing:
         if wait is not None and on_limit != "wait":
             raise ConfigurationError('wait= is for on_limit="wait"; "raise" does not wait')
         self.name = qualified(fn) if name is None else name
-        place_of(self.name, None)
+        names.encode(self.name)
         self.rates = rates
         self.cost = check_count("cost", cost, most=min(rate.most for rate in rates))
         self.patience = check_wait(wait) if on_limit == "wait" else 0.0

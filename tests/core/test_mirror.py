@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import locksmith
-from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio
+from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio, rates, rates_aio
 
 PAIRS = [
     (client.Client, aio.AsyncClient),
@@ -21,6 +21,7 @@ PAIRS = [
     (elections.Leadership, elections_aio.AsyncLeadership),
     (cells.Cell, cells_aio.AsyncCell),
     (changes.Changes, changes.AsyncChanges),
+    (rates.RateLimit, rates_aio.AsyncRateLimit),
 ]
 ONLY_ASYNC = {"cancel_on_loss"}
 """Parameters that have no meaning for threads: nothing can cancel one."""
