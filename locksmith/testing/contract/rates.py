@@ -138,7 +138,7 @@ class RateCases(Cases):
 
         async def work(limit: Any) -> None:
             for _ in range(15):
-                booked.extend((await limit.reserve()).at for _ in range(2))
+                booked.extend([(await limit.reserve()).at for _ in range(2)])
 
         for job in [face.start(work(limit)) for limit in limits]:
             await job.result(60)
