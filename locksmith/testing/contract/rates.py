@@ -154,7 +154,8 @@ class RateCases(Cases):
         for rates in ((), ("0/s",), ("70",), ("70/s", "60/s"), ("1/s",) * 5, (70,), ("nan/s",)):
             with pytest.raises(ConfigurationError):
                 client.rate_limit("r", *rates)
-        for burst in (-1, 1.5, math.nan, True, [1, 2], 10**15):
+        bursts: tuple[Any, ...] = (-1, 1.5, math.nan, True, [1, 2], 10**15)
+        for burst in bursts:
             with pytest.raises(ConfigurationError):
                 client.rate_limit("r", "70/s", burst=burst)
         with pytest.raises(InvalidName):
