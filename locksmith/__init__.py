@@ -21,6 +21,7 @@ from locksmith.errors import (
     InvalidTTL,
     LeaseLost,
     LocksmithError,
+    RateLimited,
     ResultNotRecorded,
     SelfDeadlock,
     SettingsConflict,
@@ -35,11 +36,14 @@ from locksmith.store import ABSENT, ANY, Guarantee
 
 if TYPE_CHECKING:
     from locksmith import aio
+    from locksmith.adapters.rate_limited import rate_limited
     from locksmith.adapters.run_once import SKIPPED, current_lease, run_once
     from locksmith.cells import Cell
     from locksmith.elections import Election, Leadership
     from locksmith.fencing import Fence, Watermark
     from locksmith.multilocks import MultiLease, MultiLock
+    from locksmith.pacing import Slot
+    from locksmith.rates import RateLimit
     from locksmith.recipes.cells import Versioned
     from locksmith.recipes.election import Leader
 
@@ -75,10 +79,13 @@ __all__ = [
     "MultiLease",
     "MultiLock",
     "RWLock",
+    "RateLimit",
+    "RateLimited",
     "ResultNotRecorded",
     "SelfDeadlock",
     "Semaphore",
     "SettingsConflict",
+    "Slot",
     "StaleToken",
     "StoreAuthError",
     "StoreError",
@@ -90,6 +97,7 @@ __all__ = [
     "aio",
     "connect",
     "current_lease",
+    "rate_limited",
     "run_once",
 ]
 
@@ -98,6 +106,9 @@ _LATER = {
     "SKIPPED": "locksmith.adapters.run_once",
     "current_lease": "locksmith.adapters.run_once",
     "run_once": "locksmith.adapters.run_once",
+    "rate_limited": "locksmith.adapters.rate_limited",
+    "RateLimit": "locksmith.rates",
+    "Slot": "locksmith.pacing",
     "Cell": "locksmith.cells",
     "Versioned": "locksmith.recipes.cells",
     "Election": "locksmith.elections",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from locksmith.cells_aio import AsyncCell
     from locksmith.elections_aio import AsyncElection, AsyncLeadership
     from locksmith.multilocks_aio import AsyncMultiLease, AsyncMultiLock
+    from locksmith.rates_aio import AsyncRateLimit
 
 __all__ = [
     "Acquisition",
@@ -35,6 +36,7 @@ __all__ = [
     "AsyncMultiLease",
     "AsyncMultiLock",
     "AsyncRWLock",
+    "AsyncRateLimit",
     "AsyncSemaphore",
     "connect",
 ]
@@ -329,6 +331,17 @@ class AsyncClient:
 
         return AsyncCell(CellRecipe(self._engine, name, raw=raw))
 
+    def rate_limit(self, name: str, *rates: str, burst: int | Sequence[int] = 0) -> AsyncRateLimit:
+        """At most so many in any window, as "70/s", "1000/h" or "10/15m" say; all of them at once count.
+
+        `burst`: how many more may come at once, beyond the pace, in each window; one number, or one for each rate.
+        Raises ConfigurationError, InvalidName, GuaranteeMissing where the store lacks CLOCK; sends nothing.
+        """
+        from locksmith.rates_aio import AsyncRateLimit  # not everybody has rate limits
+        from locksmith.recipes.rates import RateRecipe, parse
+
+        return AsyncRateLimit(RateRecipe(self._engine, name, parse(rates, burst)))
+
     async def inspect(self, name: str) -> Inspection:
         """Who holds a name and who waits for it. Raises StoreError."""
         return await self._engine.store.inspect(name)
@@ -400,7 +413,7 @@ def connect(
 
 if not TYPE_CHECKING:  # who checks types looks at the names imported above
     _LATER = {"AsyncElection": "elections", "AsyncLeadership": "elections", "AsyncCell": "cells"}
-    _LATER |= {"AsyncMultiLease": "multilocks", "AsyncMultiLock": "multilocks"}
+    _LATER |= {"AsyncMultiLease": "multilocks", "AsyncMultiLock": "multilocks", "AsyncRateLimit": "rates"}
 
     def __getattr__(name: str) -> Any:
         if name in _LATER:  # they stand on what is defined here, and are loaded when they are asked for

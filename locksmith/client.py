@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from locksmith.cells import Cell
     from locksmith.elections import Election
     from locksmith.multilocks import MultiLock
+    from locksmith.rates import RateLimit
 
 
 class LostSignal:
@@ -237,6 +238,17 @@ class Client:
         from locksmith.recipes.cells import CellRecipe
 
         return Cell(CellRecipe(self._engine, name, raw=raw))
+
+    def rate_limit(self, name: str, *rates: str, burst: int | Sequence[int] = 0) -> RateLimit:
+        """At most so many in any window, as "70/s", "1000/h" or "10/15m" say; all of them at once count.
+
+        `burst`: how many more may come at once, beyond the pace, in each window; one number, or one for each rate.
+        Raises ConfigurationError, InvalidName, GuaranteeMissing where the store lacks CLOCK; sends nothing.
+        """
+        from locksmith.rates import RateLimit  # not everybody has rate limits
+        from locksmith.recipes.rates import RateRecipe, parse
+
+        return RateLimit(RateRecipe(self._engine, name, parse(rates, burst)))
 
     def inspect(self, name: str) -> Inspection:
         """Who holds a name and who waits for it. Raises StoreError."""

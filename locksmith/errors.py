@@ -57,6 +57,14 @@ class AcquireTimeout(LocksmithError, TimeoutError):
     """The wait ended before the name was free: nothing is held and nothing is left in line; try again later."""
 
 
+class RateLimited(LocksmithError):
+    """The limit allows no more in time, and nothing was taken: try again in ``retry_after`` seconds, or take less."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class AlreadyRunning(LocksmithError):
     """Somebody else is running this: leave it to them, or try again later.
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Self, TypeVar
 
-from locksmith import names
+from locksmith import names, pacing
 from locksmith.errors import CellConflict, CellTooLarge, ConfigurationError, LeaseLost, SettingsConflict
 from locksmith.memory_world import Handover, World
+from locksmith.pacing import Rate, Slot
 from locksmith.runtime import Clock, Runtime
 from locksmith.store import (
     ANY,
@@ -35,17 +36,29 @@ from locksmith.store import (
 
 T = TypeVar("T")
 _SWEEP_EVERY: Final = 3600.0
+_FORGET_EVERY: Final = 60_000_000
 
 
 class _Shared:
-    """One world, its cells and its lock."""
+    """One world, its cells, its paces and its lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.lock = threading.Lock()
         self.world = World()
         self.cells: dict[str, tuple[Cell, float | None]] = {}
         self.last_version = 0
         self.swept_at = 0.0
+        self.paces: dict[str, tuple[pacing.State, int]] = {}
+        """What is kept of each key, and the microsecond from which on nothing depends on it."""
+        self.forgot_at = 0
+        # The wall clock jumps, and two clocks never agree: paces are counted on one, shifted once.
+        self.shift = _micros() - int(clock.now() * 1e6)
+
+    def forget(self, now: int) -> None:
+        """Drop the paces of keys that nobody asks for any more."""
+        if now - self.forgot_at > _FORGET_EVERY:
+            self.forgot_at = now
+            self.paces = {key: pace for key, pace in self.paces.items() if pace[1] > now}
 
 
 class _Worlds:
@@ -63,7 +76,7 @@ class _Worlds:
         if self._pid != os.getpid():
             self.__init__()  # type: ignore[misc]  # a forked child starts with nothing, and with locks of its own
         with self._lock:
-            return self._worlds.setdefault((url, namespace, which), _Shared())
+            return self._worlds.setdefault((url, namespace, which), _Shared(clock))
 
 
 _worlds = _Worlds()
@@ -186,6 +199,19 @@ class MemoryStore(Store):
     async def now(self) -> int | None:
         """See Store.now."""
         return _micros()
+
+    async def pace(self, key: str, rates: tuple[Rate, ...], cost: int, *, at_most: float) -> Slot:
+        """See Store.pace: by the runtime's clock."""
+        where, terms = names.encode(key), pacing.terms(rates, cost)
+        shared = self._shared
+        with shared.lock:
+            now = int(self.runtime.clock.now() * 1e6) + shared.shift
+            shared.forget(now)
+            found = shared.paces.get(where)
+            decision = pacing.decide(found and found[0], now, terms, pacing.nanos(at_most))
+            if decision.state is not None:
+                shared.paces[where] = decision.state, now + decision.state.lives(terms) // 1000 + 1
+        return decision.told(now)
 
     async def close(self) -> None:
         """See Store.close: the world stays for the others."""

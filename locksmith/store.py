@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple, Self, TypeAlias
 
-from locksmith.errors import ConfigurationError, StoreUnavailable
+from locksmith.errors import ConfigurationError, GuaranteeMissing, StoreUnavailable
+from locksmith.pacing import Rate, Slot
 from locksmith.runtime import Event, Runtime
 
 MAX_CELL_BYTES: Final = 64 * 1024
@@ -38,7 +39,7 @@ class Guarantee(enum.Flag):
     PUSH = enum.auto()
     """Waiters are told; they do not poll."""
     CLOCK = enum.auto()
-    """The store has a clock that can be read: `now` answers."""
+    """The store has a clock that can be read, and paces by it: `now` and `pace` answer."""
     EXACT_TTL = enum.auto()
     """A ttl ends when it says, not some time later."""
     LOCK_DELAY = enum.auto()
@@ -437,6 +438,16 @@ class Store(ABC):
     async def now(self) -> int | None:
         """The store's time in microseconds, or None without the CLOCK guarantee."""
         return None
+
+    # Pace.
+
+    async def pace(self, key: str, rates: tuple[Rate, ...], cost: int, *, at_most: float) -> Slot:
+        """Book the next slot for `cost` at once, if it is within `at_most` seconds: by `pacing.decide`, in one step.
+
+        By the store's clock; what nobody asks for any more is forgotten. Keys share nothing with names and cells. Where
+        the answer is lost a slot may have been booked. Raises GuaranteeMissing without CLOCK, StoreError.
+        """
+        raise GuaranteeMissing(f"{self.address} has no clock to pace anything by: use a store that declares CLOCK")
 
     # Life.
 

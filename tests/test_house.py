@@ -35,6 +35,7 @@ OURS_FOR_STORES = {
     "locksmith.store",
     "locksmith.nodes",
     "locksmith.fencing",
+    "locksmith.pacing",
     "locksmith.runtime",
     "locksmith.names",
     "locksmith.redact",

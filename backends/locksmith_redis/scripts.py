@@ -59,6 +59,7 @@ class Keys:
         self.prefix = namespace.encode("ascii")
         self.of_name = lru_cache(maxsize=4096)(self._of_name)
         self.counted = lru_cache(maxsize=4096)(self._counted)
+        self.pace = lru_cache(maxsize=4096)(self._pace)
 
     def each(self, key: str) -> list[bytes]:
         """The four keys of a name: state more line held."""
@@ -76,6 +77,10 @@ class Keys:
     def cell(self, key: str) -> bytes:
         """The key of a cell."""
         return b"%b:cell:{%b}" % (self.prefix, key.encode("ascii"))
+
+    def _pace(self, key: str) -> bytes:
+        """The key of a pace with its number before it, as words of a request."""
+        return word(b"1") + word(b"%b:pace:{%b}" % (self.prefix, key.encode("ascii")))
 
     def lock(self, inside: bytes) -> bytes:
         """The key of a name's state, or the pattern of such keys."""
@@ -95,6 +100,7 @@ INSPECT: Final = Script("inspect.lua", 5)
 LIVE: Final = Script("live.lua")
 PUT: Final = Script("put.lua")
 DELETE: Final = Script("delete.lua")
+PACE: Final = Script("pace.lua", 4)
 PIN: Final = Script("pin.lua", 7)
 ADOPT: Final = Script("adopt.lua", 7)
 QUORUM_RELEASE: Final = Script("quorum_release.lua", 8)

@@ -16,6 +16,7 @@ from locksmith_redis.cells import Cells
 from locksmith_redis.claims import CHUNK, beat, terms
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
+from locksmith_redis.paces import Paces
 from locksmith_redis.people import People
 from locksmith_redis.scripts import ABANDON, ACQUIRE, RELEASE, Keys, acquiring, word
 from locksmith_redis.server import Endpoint
@@ -27,7 +28,7 @@ TOMBSTONE: Final = 60_000_000
 """Microseconds an abandoned owner is refused: longer than a stalled request lives."""
 
 
-class RedisStore(Cells, People):
+class RedisStore(Cells, Paces, People):
     """Claims in scripts: each verb is one request. Time is the server's, so its clock must not jump forward."""
 
     guarantees = (

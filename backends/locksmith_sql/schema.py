@@ -35,6 +35,7 @@ _INFO: Final = (
     .with_variant(sa.String(8000, collation="utf8mb4_bin"), *_MYSQL)
     .with_variant(sa.LargeBinary(), "postgresql")
 )
+_LEADS: Final = sa.Text().with_variant(sa.String(128, collation="ascii_bin"), *_MYSQL).with_variant(_C, "postgresql")
 _VALUE: Final = sa.LargeBinary().with_variant(sa.LargeBinary(1 << 20), *_MYSQL)
 
 
@@ -143,6 +144,21 @@ class Tables:
             sa.Column("sweep_at", sa.BigInteger),
         )
         sa.Index(f"{self.prefix}_old", self.cell.c.sweep_at)
+        # The state of locksmith.pacing; no leads: nothing was taken yet.
+        self.pace = self._table(
+            "pace",
+            sa.Column("key", _KEY, primary_key=True),
+            _number("seen"),
+            _number("last"),
+            # One for each rate, with spaces between them.
+            sa.Column("leads", _LEADS, nullable=False, server_default=""),
+            # Where `seen` was read from another clock than this, it was that clock and so much.
+            _number("era"),
+            _number("shift"),
+            # From when on the row may be deleted (wall clock).
+            _number("sweep_at"),
+        )
+        sa.Index(f"{self.prefix}_done", self.pace.c.sweep_at)
 
     def quoted(self, dialect: Dialect) -> Mapping[str, str]:
         """The tables' names as the dialect writes them into a statement."""

@@ -24,11 +24,9 @@ class Screen:
         """What is being measured now."""
         self._console.print(f"  measuring: {text} ...", style="dim", highlight=False)
 
-    def pairs(self, costs: list[PairCost]) -> None:
-        """Uncontended acquire + release."""
-        table = _table(
-            "acquire + release, uncontended", "contender", "runtime", "pairs/s", "p50 us", "p99 us", "x floor"
-        )
+    def pairs(self, costs: list[PairCost], title: str = "acquire + release, uncontended") -> None:
+        """What one thread or task does again and again, and its floor."""
+        table = _table(title, "contender", "runtime", "per second", "p50 us", "p99 us", "x floor")
         for one in costs:
             table.add_row(
                 one.contender,

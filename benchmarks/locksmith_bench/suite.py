@@ -9,6 +9,7 @@ import time
 
 from locksmith import redact
 from locksmith_bench import contended, contenders, goals, report, standing, uncontended, uncontended_aio
+from locksmith_bench.contenders import ours
 
 
 def run(urls: list[str], *, quick: bool, as_json: bool) -> int:
@@ -52,6 +53,11 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
     show.step("uncontended, asyncio")
     pair += uncontended_aio.measure(url, taking_part.aio, rounds, max(100, pairs // 3))
     show.pairs(pair)
+    decisions = []
+    if taking_part.call is not None:
+        show.step("a decision of a rate limit")
+        decisions = uncontended.measure(url, [taking_part.call, ours.decision()], rounds, pairs)
+        show.pairs(decisions, "a decision of a rate limit, and one raw call")
     handed = [] if local else _contended(url, list(taking_part.rivals), quick, show)
     show.step("1,000 leases held")
     standing_still = [standing.holding(url, 1000, 3 if quick else 9, ttl=6)]
@@ -61,6 +67,7 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
     return {
         "store": redact.url(url),
         "uncontended": [one.as_dict() for one in pair],
+        "decisions": [one.as_dict() for one in decisions],
         "contended": [one.as_dict() for one in handed],
         "standing": [one.as_dict() for one in standing_still],
         "rivals_not_run": contenders.rivals_missing(),

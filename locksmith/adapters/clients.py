@@ -78,7 +78,7 @@ def url_of(store: object) -> str:
     if not url:
         # No embedded default here: it would guard this host only, and nobody would notice.
         raise ConfigurationError(
-            f"run_once does not know which store to use: set the environment variable {ENV}, for example to "
+            f"nothing says which store to use: set the environment variable {ENV}, for example to "
             f"redis://localhost:6379/0, or pass store=URL or client= to the decorator"
         )
     return str(url)

@@ -24,6 +24,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
+from locksmith.errors import RateLimited
+
 ANSWER_SECONDS: Final = 30.0
 
 
@@ -255,6 +257,23 @@ class _Serving:
             report: dict[str, Any] = json.loads(await self.face.call(pipe.read))
         _, status = await self.face.call(lambda: os.waitpid(child, 0))
         return report | {"status": os.waitstatus_to_exitcode(status)}
+
+    async def pace(self, name: str, rates: list[str], burst: int, seconds: float, ahead: int) -> list[int]:
+        """The slots, by the store's clock, that are taken in so many seconds: some ahead, and then one waited for.
+
+        With `ahead` 0 none is waited for: it is tried without a pause.
+        """
+        limit = self.client.rate_limit(name, *rates, burst=burst)
+        until = time.monotonic() + seconds
+        slots: list[int] = []
+        while time.monotonic() < until:
+            if ahead:
+                slots.extend([(await limit.reserve()).at for _ in range(ahead)])
+                slots.append((await limit.take()).at)
+            else:
+                with contextlib.suppress(RateLimited):
+                    slots.append((await limit.take(wait=0)).at)
+        return slots
 
     async def leave(self) -> None:
         """End as a program does that never gave anything back."""

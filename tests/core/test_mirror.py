@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 import locksmith
-from locksmith import aio, cells, cells_aio, changes, client, elections, elections_aio, multilocks, multilocks_aio
+from locksmith import (
+    aio,
+    cells,
+    cells_aio,
+    changes,
+    client,
+    elections,
+    elections_aio,
+    multilocks,
+    multilocks_aio,
+    rates,
+    rates_aio,
+)
 
 PAIRS = [
     (client.Client, aio.AsyncClient),
@@ -24,6 +36,7 @@ PAIRS = [
     (multilocks.MultiLease, multilocks_aio.AsyncMultiLease),
     (multilocks.MultiLostSignal, multilocks_aio.AsyncMultiLostSignal),
     (changes.Changes, changes.AsyncChanges),
+    (rates.RateLimit, rates_aio.AsyncRateLimit),
 ]
 ONLY_ASYNC = {"cancel_on_loss"}
 """Parameters that have no meaning for threads: nothing can cancel one."""

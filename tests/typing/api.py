@@ -174,6 +174,39 @@ async def asynchronous_recipes(client: aio.AsyncClient, lease: aio.AsyncLease) -
         assert_type(found, locksmith.Versioned[bytes] | None)
 
 
+# ------------------------------------------------------------------------------------- rate limits
+
+
+def limits(client: locksmith.Client) -> None:
+    limit = client.rate_limit("sms", "70/s", "1000/h", burst=[0, 5])
+    assert_type(limit, locksmith.RateLimit)
+    assert_type(limit.try_take(2, key="user"), bool)
+    assert_type(limit.take(wait=1.5), locksmith.Slot)
+    assert_type(limit.reserve().delay, float)
+    assert_type(paced("a", number=1), str)
+    client.rate_limit("sms", 70)  # type: ignore[arg-type]
+    paced(1)  # type: ignore[arg-type]
+
+
+async def async_limits(client: aio.AsyncClient) -> None:
+    limit = client.rate_limit("sms", "70/s", burst=3)
+    assert_type(limit, aio.AsyncRateLimit)
+    assert_type(await limit.try_take(), bool)
+    assert_type(await limit.take(2, wait=0, key="user"), locksmith.Slot)
+    assert_type((await limit.reserve()).at, int)
+    assert_type(await paced_coroutine("a"), str)
+
+
+@locksmith.rate_limited("70/s", key="{user}", on_limit="raise")
+def paced(user: str, *, number: int = 0) -> str:
+    return user * number
+
+
+@locksmith.rate_limited("70/s", "1000/h", burst=5, wait=1, store="memory://")
+async def paced_coroutine(user: str) -> str:
+    return user
+
+
 # ------------------------------------------------------------------------------------- run_once
 
 

@@ -36,6 +36,7 @@ _TYPES: Final = {
     "MEMORY": str(MEMORY),
     "SWEEP_EVERY": str(SWEEP_EVERY),
     "SWEEP_PAGE": str(SWEEP_PAGE),
+    "HOUR": str(3_600_000_000),
 }
 
 
@@ -53,7 +54,7 @@ _START: Final = """
 # Where locks of GET_LOCK are not to be had (Galera), or not just now, nobody is woken by them, and that is all.
 _QUIETLY: Final = "BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;"
 
-_ALL: Final = ("step", "one", "many", "take", "wait", "write", "sweep")
+_ALL: Final = ("step", "one", "many", "take", "wait", "write", "pace", "sweep")
 VERSION: Final = 1
 """Part of the procedures' names: another locksmith may run beside this one, with procedures of its own."""
 
@@ -66,6 +67,6 @@ def names(prefix: str) -> Mapping[str, str]:
 def ddl(prefix: str, tables: Mapping[str, str]) -> list[str]:
     """The statements that create the procedures."""
     parts = {"BEGIN": _BEGIN.strip(), "START": _START.strip(), "QUIETLY": _QUIETLY}
-    known = {**_TYPES, "NOW": NOW, **tables, **names(prefix), **parts}
+    known = {**_TYPES, "NOW": NOW, **tables, "pace_table": tables["pace"], **names(prefix), **parts}
     folder = files("locksmith_sql.mysql") / "sql"
     return [(folder / f"{word}.sql").read_text("utf-8").format_map(known).strip() for word in _ALL]

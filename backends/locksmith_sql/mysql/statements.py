@@ -104,4 +104,5 @@ class Statements:
         self.take_all = call("take", *["%s"] * 6)
         self.wait = call("wait", *["%s"] * 10)
         self.write = call("write", "%s", "UNHEX(%s)", "UNHEX(%s)", *["%s"] * 5)
+        self.pace = call("pace", *["%s"] * 4)
         self.sweep = call("sweep")

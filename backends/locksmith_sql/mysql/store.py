@@ -14,6 +14,7 @@ from locksmith_sql.mysql import url as urls
 from locksmith_sql.mysql.cells import Cells, original
 from locksmith_sql.mysql.desk import Desk
 from locksmith_sql.mysql.link import Answer, Link
+from locksmith_sql.mysql.paces import Paces
 from locksmith_sql.mysql.people import People
 from locksmith_sql.mysql.waiters import Bells, Hub
 
@@ -25,7 +26,7 @@ _CROWDED: Final = 1000
 _LONGEST: Final = 1 << 61
 
 
-class MySQLStore(Cells, People):
+class MySQLStore(Cells, Paces, People):
     """Leases by the server's clock. Assumes one primary; tested with MariaDB. See docs/stores/mysql.md."""
 
     guarantees: ClassVar[Guarantee] = (

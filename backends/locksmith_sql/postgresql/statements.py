@@ -24,10 +24,10 @@ REVISION: Final = 1
 NOT_PINNED: Final = "LK001"
 """The SQLSTATE of our own refusal to run in another isolation level than READ COMMITTED."""
 
-_FILES: Final = ("rules", "claims", "beat", "cells", "sweep")
+_FILES: Final = ("rules", "claims", "beat", "cells", "pace", "sweep")
 _FUNCTIONS: Final = (
     "open", "save", "token_of", "hold", "unhold", "expire", "settle", "head_ends",
-    "acquire", "acquire_all", "release", "abandon", "evict", "beat", "write", "sweep",
+    "acquire", "acquire_all", "release", "abandon", "evict", "beat", "write", "pace", "sweep",
 )  # fmt: skip
 # The session's default may be another level, in which the line is read as it was before its row was waited for.
 _PINNED: Final = f"""IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -101,6 +101,7 @@ class Statements:
         self._tables = tables
         self._words: Mapping[str, str] = {
             **tables.quoted(dialect),
+            "pace_table": quote(tables.pace.name),
             **{word: quote(f"{tables.prefix}_{word}_v{REVISION}") for word in _FUNCTIONS},
             "pinned": _PINNED,
             "durable": _DURABLE,
@@ -108,6 +109,7 @@ class Statements:
             "taken": _TAKEN,
             "now": CLOCK,
             "memory": str(MEMORY),
+            "hour": str(3600 * MICROS),
             "schema": str(SCHEMA_VERSION),
         }
         self.acquire = self._call("acquire", 10, 2, 9)
@@ -116,6 +118,7 @@ class Statements:
         self.abandon = self._call("abandon", 4, 2)
         self.evict = self._call("evict", 2)
         self.write = self._call("write", 8, 2, 3)
+        self.pace = self._call("pace", 4)
         self.sweep = self._call("sweep", 0)
         self.beat = self._statement("beat", "SELECT * FROM {beat}($1, $2, $3, $4, $5)")
         self.inspect = self._statement("inspect", _INSPECT)
@@ -129,10 +132,10 @@ class Statements:
         """What creates everything, in order. Safe to repeat."""
         tables = [text.strip() for text in self._tables.ddl(self._dialect) if not self._is_for_others(text)]
         # Room for new versions of a row beside the old ones, so that the index need not be told (HOT).
-        roomy = self._fill("ALTER TABLE {lease} SET (fillfactor = 50)")
+        roomy = [self._fill(f"ALTER TABLE {{{word}}} SET (fillfactor = 50)") for word in ("lease", "pace_table")]
         first = self._fill("INSERT INTO {meta} (id, version) VALUES (1, {schema}) ON CONFLICT DO NOTHING")
         functions = [part for name in _FILES for part in self._parts(name)]
-        return [*tables, roomy, first, *functions]
+        return [*tables, *roomy, first, *functions]
 
     def _is_for_others(self, text: str) -> bool:
         return re.match(rf"\s*CREATE TABLE IF NOT EXISTS {re.escape(self._words['news'])} ", text) is not None

@@ -27,6 +27,7 @@ from locksmith_sql.postgresql import url as urls
 from locksmith_sql.postgresql.base import array, micros, number, numbers, raw_array
 from locksmith_sql.postgresql.cells import Cells, hidden
 from locksmith_sql.postgresql.errors import Trouble, translate
+from locksmith_sql.postgresql.paces import Paces
 from locksmith_sql.postgresql.people import People
 from locksmith_sql.postgresql.statements import MICROS, Statements
 from locksmith_sql.postgresql.url import Server
@@ -39,7 +40,7 @@ MAX_TTL: Final = 3_000_000_000.0
 _SWEEP_EVERY: Final = 15.0
 
 
-class PostgreSQLStore(Cells, People):
+class PostgreSQLStore(Cells, Paces, People):
     """Claims in rows, judged by functions on the server: each verb is one statement. Time is the server's."""
 
     guarantees = (
@@ -224,6 +225,9 @@ class PostgreSQLStore(Cells, People):
         result, _, _ = await self._ask(self._statements.look, params)
         for row in range(result.ntuples):
             self._hub.waiters.found(result.get_value(row, 0).decode(), int(result.get_value(row, 1)))
+
+    async def _tidy(self) -> None:
+        await self._sweep(time.monotonic() + self._server.timeout)
 
     async def _sweep(self, until: float) -> None:
         now = time.monotonic()

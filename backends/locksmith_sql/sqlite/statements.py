@@ -117,12 +117,22 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.versi
   expires = excluded.expires, expires_wall = excluded.expires_wall, sweep_at = excluded.sweep_at
 """
 
+_PACE = "SELECT seen, last, leads, era, shift FROM {pace} WHERE key = ?"
+_SET_PACE = """
+INSERT INTO {pace} (key, seen, last, leads, era, shift, sweep_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET seen = excluded.seen, last = excluded.last, leads = excluded.leads,
+  era = excluded.era, shift = excluded.shift, sweep_at = excluded.sweep_at
+"""
+
 _SWEEP_STATE = "SELECT sweep_key, sweep_at FROM {meta} WHERE id = 1"
 _SWEEP_ON = "UPDATE {meta} SET sweep_key = :key, sweep_at = :wall WHERE id = 1"
 _SWEEP_PAGE = "SELECT key, seen FROM {lease} WHERE key > ? ORDER BY key LIMIT ?"
 _SWEEP_NAME = "DELETE FROM {lease} WHERE key = ?"
 _SWEEP_NEWS = "DELETE FROM {news} WHERE seen < ?"
 _SWEEP_CELLS = "DELETE FROM {cell} WHERE key IN (SELECT key FROM {cell} WHERE sweep_at < ? ORDER BY sweep_at LIMIT 100)"
+_SWEEP_PACES = """
+DELETE FROM {pace} WHERE key IN (SELECT key FROM {pace} WHERE sweep_at < ? ORDER BY sweep_at LIMIT 1000)
+"""
 _VERSION = "SELECT version FROM {meta} WHERE id = 1"
 _SET_VERSION = f"INSERT OR IGNORE INTO {{meta}} (id, version) VALUES (1, {SCHEMA_VERSION})"  # noqa: S608 - a constant
 
@@ -165,11 +175,14 @@ class Statements:
         self.names = text(_NAMES)
         self.cell = text(_CELL)
         self.put = text(_PUT)
+        self.pace = text(_PACE)
+        self.set_pace = text(_SET_PACE)
         self.sweep_state = text(_SWEEP_STATE)
         self.sweep_on = text(_SWEEP_ON)
         self.sweep_page = text(_SWEEP_PAGE)
         self.sweep_name = text(_SWEEP_NAME)
         self.sweep_news = text(_SWEEP_NEWS)
         self.sweep_cells = text(_SWEEP_CELLS)
+        self.sweep_paces = text(_SWEEP_PACES)
         self.version = text(_VERSION)
         self.set_version = text(_SET_VERSION)

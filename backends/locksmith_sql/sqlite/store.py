@@ -11,8 +11,9 @@ from typing import ClassVar, Final, Self, TypeVar
 
 import sqlalchemy as sa
 
-from locksmith import names
+from locksmith import names, pacing
 from locksmith.errors import CellTooLarge, ConfigurationError, SettingsConflict, StoreUnavailable
+from locksmith.pacing import Rate, Slot
 from locksmith.runtime import Runtime
 from locksmith.store import (
     ANY,
@@ -32,7 +33,7 @@ from locksmith.store import (
     Word,
 )
 from locksmith_sql import url as urls
-from locksmith_sql.sqlite import cells, changes, claims, doctor, sweep, views
+from locksmith_sql.sqlite import cells, changes, claims, doctor, paces, sweep, views
 from locksmith_sql.sqlite.claims import Granted, Queued
 from locksmith_sql.sqlite.connection import Desk, Link
 from locksmith_sql.sqlite.errors import Busy
@@ -48,6 +49,8 @@ _FIRST_PAUSE: Final = 0.0001
 _LAST_PAUSE: Final = 0.004
 # How often it is looked whether the file is still the one that was opened.
 _LOOK_EVERY: Final = 0.5
+# How often somebody who only paces, and so has no beat, looks whether to sweep.
+_SWEEP_EVERY: Final = 15.0
 
 
 class SQLiteStore(Store):
@@ -75,7 +78,7 @@ class SQLiteStore(Store):
         self._desk = Desk(engine, namespace, path)
         self._hub = Hub(self._desk, runtime)
         self._desk.on_fork = self._hub.fresh
-        self._looked_at = runtime.clock.now()
+        self._looked_at = self._swept_at = runtime.clock.now()
 
     @classmethod
     def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
@@ -258,6 +261,13 @@ class SQLiteStore(Store):
     async def now(self) -> int | None:
         return self._desk.clock.wall()
 
+    async def pace(self, key: str, rates: tuple[Rate, ...], cost: int, *, at_most: float) -> Slot:
+        book = partial(paces.book, key=names.encode(key), rates=rates, cost=cost, at_most=at_most)
+        slot = await self._persist(lambda: self._transact(book, durable=pacing.is_slow(rates)))
+        if self.runtime.clock.now() - self._swept_at > _SWEEP_EVERY:
+            await self._sweep()
+        return slot
+
     # Life.
 
     async def close(self) -> None:
@@ -298,6 +308,7 @@ class SQLiteStore(Store):
         return result
 
     async def _sweep(self) -> None:
+        self._swept_at = self.runtime.clock.now()
         # The beat's answer stands; whatever is wrong with the store the next request says.
         try:
             if await self.runtime.call(lambda: self._desk.run(sweep.due)):

@@ -42,5 +42,6 @@ def step(ledger: Ledger) -> None:
         else:
             cursor.execute(sql.sweep_name, (key,))
     cursor.execute(sql.sweep_cells, (ledger.wall,))
+    cursor.execute(sql.sweep_paces, (ledger.wall,))
     cursor.execute(sql.sweep_news, (ledger.wall - MEMORY,))
     cursor.execute(sql.sweep_on, {"key": upto, "wall": ledger.wall})

@@ -67,6 +67,8 @@ class Lineup:
     """Locks for contended runs, by name."""
     yardstick: BlockingContender | None = None
     """What a hand-off is compared with where that is not a lock: its `pair` does the thing once, by itself."""
+    call: BlockingContender | None = None
+    """What a decision of a rate limit is compared with: its `pair` is one raw call of the same driver that writes."""
     counter: Callable[[str], Counter] | None = None
     """(url) -> what counts requests and connections while nothing happens."""
     goal: Goal = Goal()

@@ -63,6 +63,22 @@ async def _async_pair(url: str, name: str) -> AsyncIterator[AsyncPair]:
         yield pair
 
 
+def decision() -> BlockingContender:
+    """`limit.try_take()`, always allowed."""
+    return Contender(OURS, "never more than the limit, by the store's clock", _decision)
+
+
+@contextmanager
+def _decision(url: str, name: str) -> Iterator[Pair]:
+    with locksmith.connect(url) as client:
+        limit = client.rate_limit(name, "1000000/s")
+
+        def decide() -> None:
+            assert limit.try_take()
+
+        yield decide
+
+
 @contextmanager
 def _take(url: str, name: str) -> Iterator[Take]:
     with locksmith.connect(url) as client:

@@ -34,6 +34,7 @@ def lineup(url: str) -> Lineup:
         aio=[Contender(name, promises, _async_floor, is_floor=True)],
         rivals={ADVISORY: _advisory},
         yardstick=Contender(YARDSTICK, "nothing", _yardstick),
+        call=Contender("floor: a prepared update", "nothing", _call, is_floor=True),
         counter=_counter,
         goal=Goal(pair=1.25, handoff=3.0, reference=YARDSTICK),
     )
@@ -57,6 +58,19 @@ def _floor(url: str, name: str) -> Iterator[Pair]:
             assert connection.execute(GIVE, (name, owner), prepare=True).rowcount == 1
 
         yield pair
+
+
+@contextmanager
+def _call(url: str, name: str) -> Iterator[Pair]:
+    with _connect(url) as connection:
+        connection.execute(TABLE)
+        connection.execute(FREE, (name,))
+        connection.execute("SET synchronous_commit = off")  # as for decisions that come faster than one a second
+
+        def call() -> None:
+            assert connection.execute(GIVE, (name, ""), prepare=True).rowcount == 1
+
+        yield call
 
 
 @asynccontextmanager

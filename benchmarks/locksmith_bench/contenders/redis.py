@@ -44,6 +44,7 @@ def lineup(url: str) -> Lineup:
         blocking=[floor, Contender("redis-py Lock", "exclusion, no queue, no fencing, no renewal", _redis_py_pair)],
         aio=[async_floor],
         rivals={"redis-py Lock": _redis_py},
+        call=Contender("floor: SET PX", "nothing", _call, is_floor=True),
         counter=_counter,
         goal=Goal(pair=1.25),
     )
@@ -106,6 +107,23 @@ def _floor(url: str, name: str) -> Iterator[Pair]:
         for client, connection in zip(clients, connections, strict=True):
             connection.disconnect()
             client.close()
+
+
+@contextmanager
+def _call(url: str, name: str) -> Iterator[Pair]:
+    client = _client(url)
+    connection = client.connection_pool.make_connection()
+
+    def call() -> None:
+        connection.send_packed_command(connection.pack_command("SET", name, "x" * 24, "PX", 30_000))
+        assert connection.read_response()
+
+    try:
+        connection.connect()
+        yield call
+    finally:
+        connection.disconnect()
+        client.close()
 
 
 @asynccontextmanager

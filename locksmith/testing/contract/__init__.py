@@ -24,6 +24,7 @@ _MODULES = (
     "listing",
     "outage",
     "procs",
+    "rates",
     "recipes",
     "removal",
     "together",
@@ -42,6 +43,7 @@ from locksmith.testing.contract.line import LineCases  # noqa: E402
 from locksmith.testing.contract.listing import ListingCases  # noqa: E402
 from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa: E402
 from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
+from locksmith.testing.contract.rates import RateCases  # noqa: E402
 from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases  # noqa: E402
 from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
 from locksmith.testing.contract.together import MultiLockCases  # noqa: E402
@@ -61,6 +63,7 @@ CASE_CLASSES: tuple[type[Cases], ...] = (
     ElectionCases,
     CellRecipeCases,
     MultiLockCases,
+    RateCases,
 )
 """The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
@@ -79,6 +82,7 @@ class StoreContract(
     ElectionCases,
     CellRecipeCases,
     MultiLockCases,
+    RateCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import pytest
 
-from locksmith import aio, names
+from locksmith import aio, names, pacing
 from locksmith.errors import GuaranteeMissing
 from locksmith.recipes.election import NEEDS
 from locksmith.store import Claim, Gone, Grant, Guarantee, Store, Ticket
@@ -139,6 +139,10 @@ class Cases:
                 self.connect(face).cell("x")
         if Guarantee.CLOCK in missing:
             assert await self.store(face).now() is None
+            with pytest.raises(GuaranteeMissing, match=r"such as .*memory://"):
+                self.connect(face).rate_limit("x", "70/s")
+            with pytest.raises(GuaranteeMissing):
+                await self.store(face).pace("x", pacing.parse(["70/s"]), 1, at_most=0.0)
 
     def claim(
         self,

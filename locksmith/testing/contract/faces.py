@@ -234,6 +234,22 @@ class _Shim:
         return repr(self.real)
 
 
+class _Awaited(_Shim):
+    """All methods are coroutines in the other face."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+
+        async def call(*values: Any, **settings: Any) -> Any:
+            return found(*values, **{word: _real(value) for word, value in settings.items()})
+
+        return call if callable(found) else found
+
+
+def _real(value: Any) -> Any:
+    return value.real if isinstance(value, _Shim) else value
+
+
 class _Client(_Shim):
     def lock(self, name: str, **settings: Any) -> _Lock:
         return _Lock(self.real.lock(name, **settings))
@@ -252,6 +268,9 @@ class _Client(_Shim):
 
     def cell(self, name: str, **settings: Any) -> _Cell:
         return _Cell(self.real.cell(name, **settings))
+
+    def rate_limit(self, name: str, *rates: str, **settings: Any) -> _Awaited:
+        return _Awaited(self.real.rate_limit(name, *rates, **settings))
 
     async def inspect(self, name: str) -> Any:
         return self.real.inspect(name)
@@ -319,21 +338,7 @@ class _Election(_Shim):
         return cast("T | None", self.real.run(lambda lease: drive(fn(_Lease(lease))), **settings))
 
 
-class _Cell(_Shim):
-    async def get(self) -> Any:
-        return self.real.get()
-
-    async def put(self, value: object, **settings: Any) -> int:
-        guard = settings.pop("guard", None)
-        return cast(int, self.real.put(value, guard=getattr(guard, "real", guard), **settings))
-
-    async def update(self, fn: Callable[[Any], Any], **settings: Any) -> Any:
-        return self.real.update(fn, **settings)
-
-    async def delete(self, **settings: Any) -> bool:
-        guard = settings.pop("guard", None)
-        return cast(bool, self.real.delete(guard=getattr(guard, "real", guard), **settings))
-
+class _Cell(_Awaited):
     def watch(self, **settings: Any) -> _Changes:
         return _Changes(self.real.watch(**settings))
 

@@ -40,6 +40,7 @@ BEGIN
     END LOOP;
     CLOSE idle;
     DELETE FROM {cell} WHERE sweep_at < v_now LIMIT 100;
+    DELETE FROM {pace_table} WHERE sweep_at < v_now LIMIT 1000;
     DELETE FROM {news} WHERE seen < v_now - {MEMORY} LIMIT 100;
   END IF;
 END

@@ -35,4 +35,7 @@ BEGIN
   WHERE id = 1;
   DELETE FROM {cell} WHERE key IN (SELECT key FROM {cell} WHERE sweep_at < _now ORDER BY sweep_at LIMIT 100 FOR UPDATE SKIP LOCKED)
     AND sweep_at < _now;
+  DELETE FROM {pace_table}
+  WHERE key IN (SELECT key FROM {pace_table} WHERE sweep_at < _now ORDER BY sweep_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    AND sweep_at < _now;
 END $$;
