@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from locksmith.aio import Acquisition, AsyncBlock
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
 from locksmith.engine.together import release_all
 from locksmith.errors import AcquireTimeout
+from locksmith.leases_aio import Acquisition, AsyncBlock
 from locksmith.recipes.multilease import MultiLeaseFace, lost_names, wait_any_lost
 from locksmith.recipes.multilock import Together
 from locksmith.recipes.permits import Permits, check_wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from locksmith import events
+from locksmith.engine import telling
 from locksmith.engine.core import _REFUSED, Engine
 from locksmith.engine.hold import Hold, believe_until
 from locksmith.engine.lease import give_up, is_lost
@@ -20,25 +21,28 @@ async def acquire_together(engine: Engine, claims: Sequence[Claim], max_hold: fl
     """
     # Noted before the look at `closed`: whoever closes either is seen here, or sees these claims and undoes them.
     engine._asking.update({claim.owner: claim for claim in claims})
+    began = engine.runtime.clock.now()
     try:
         engine.refuse_unusable()
-        return await _obtain(engine, claims, max_hold)
-    except _REFUSED:
+        return await _obtain(engine, claims, max_hold, began)
+    except _REFUSED as error:
+        _tell_failed(engine, claims, began, error)
         raise
-    except (StoreUnavailable, GeneratorExit):
+    except (StoreUnavailable, GeneratorExit) as error:
         for claim in claims:
             engine._owe(claim)
+        _tell_failed(engine, claims, began, error)
         raise
-    except BaseException:
+    except BaseException as error:
         await _undo(engine, claims)
+        _tell_failed(engine, claims, began, error)
         raise
     finally:
         for claim in claims:
             del engine._asking[claim.owner]
 
 
-async def _obtain(engine: Engine, claims: Sequence[Claim], max_hold: float | None) -> list[Hold] | None:
-    began = engine.runtime.clock.now()
+async def _obtain(engine: Engine, claims: Sequence[Claim], max_hold: float | None, began: float) -> list[Hold] | None:
     grants = await engine.store.acquire_all(claims)
     if grants is None:
         engine.refuse_unusable()  # not taken by others where closing has undone these claims
@@ -49,7 +53,10 @@ async def _obtain(engine: Engine, claims: Sequence[Claim], max_hold: float | Non
             f"the store's yes to {shown(claims)} came so late that the leases may have ended by now: nothing is held; "
             "try again, or raise the ttl"
         )
-    holds = [engine._begin(grant, began, max_hold) for grant in grants]
+    holds = [engine._begin(grant, max_hold) for grant in grants]
+    if engine.hooks:
+        for grant in grants:
+            telling.acquired(engine.hooks, grant, now - began, queued=False)
     if engine.closed:
         mine = [hold for hold in holds if engine.keeper.drop(hold)]
         for hold in mine:
@@ -58,6 +65,11 @@ async def _obtain(engine: Engine, claims: Sequence[Claim], max_hold: float | Non
         await _undo(engine, [hold.grant.claim for hold in mine])
         engine.refuse_unusable()
     return holds
+
+
+def _tell_failed(engine: Engine, claims: Sequence[Claim], began: float, error: BaseException) -> None:
+    for claim in claims:
+        telling.failed(engine.hooks, claim, engine.runtime.clock.now() - began, error)
 
 
 async def _undo(engine: Engine, claims: Sequence[Claim]) -> None:

@@ -121,8 +121,9 @@ class _Attempt:
             if holds is not None:
                 return holds
             if wait == 0:
-                for claim in self._claims:
-                    engine._emit_gave_up(claim, began)
+                if engine.hooks:
+                    for claim in self._claims:
+                        events.emit(engine.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began, False))
                 return None
             self._claims = self._fresh()
         return await self._in_turn(deadline)
