@@ -13,6 +13,7 @@ import pytest
 from electionbench import Bench
 
 import locksmith
+from locksmith import events
 from locksmith.errors import (
     AcquireTimeout,
     ConfigurationError,
@@ -368,3 +369,18 @@ def test_a_late_yes_is_not_believed() -> None:
         store.after = None
         with client.lock_all(NAMES).acquire(wait=0):
             pass
+
+
+def test_hooks_are_told_of_every_name() -> None:
+    told: list[Any] = []
+    with locksmith.connect("memory://", hooks=[told.append]) as client:
+        both = client.lock_all(["a", "b"])
+        with both.acquire():
+            assert both.try_acquire() is None
+        assert sorted(event.name for event in told if isinstance(event, events.Acquired)) == ["a", "b"]
+        assert sorted(event.name for event in told if isinstance(event, events.GaveUp)) == ["a", "b"]
+        assert sorted(event.name for event in told if isinstance(event, events.Released)) == ["a", "b"]
+        client.close()
+        with pytest.raises(locksmith.ClientClosed):
+            both.try_acquire()
+        assert sorted(event.name for event in told if isinstance(event, events.Failed)) == ["a", "b"]
