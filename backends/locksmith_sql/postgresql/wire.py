@@ -67,6 +67,10 @@ class Session:
             raise Broken(redact.text(error)) from error
         return True
 
+    def begin(self, statement: Statement, params: Params) -> None:
+        """Send a prepared statement and do not wait. Raises Broken."""
+        self._send(statement, params)
+
     def _send_text(self, text: bytes) -> None:
         try:
             self.pg.send_query(text)
@@ -130,6 +134,16 @@ class Wire(Session):
             self._collect(until)
             self._prepared.add(statement.name)
             self._send(statement, params)
+        return self._collect(until)[-1]
+
+    def prepare(self, statement: Statement, until: float) -> None:
+        """Prepare a statement for `begin`. Raises as `ask`."""
+        if not self._send(statement, []):
+            self._collect(until)
+            self._prepared.add(statement.name)
+
+    def answer(self, until: float) -> Result:
+        """The result of what `begin` has sent; may be asked for again after Late. Raises as `ask`."""
         return self._collect(until)[-1]
 
     def text(self, text: bytes, until: float) -> list[Result]:

@@ -41,6 +41,16 @@ class AsyncWire(Session):
             self._send(statement, params)
         return (await self._collect(until))[-1]
 
+    async def prepare(self, statement: Statement, until: float) -> None:
+        """See Wire.prepare."""
+        if not self._send(statement, []):
+            await self._collect(until)
+            self._prepared.add(statement.name)
+
+    async def answer(self, until: float) -> Result:
+        """See Wire.answer."""
+        return (await self._collect(until))[-1]
+
     async def text(self, text: bytes, until: float) -> list[Result]:
         """See Wire.text."""
         self._send_text(text)
