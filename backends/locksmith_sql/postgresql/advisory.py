@@ -100,6 +100,7 @@ class AdvisoryStore(AdvisoryPeople):
         self._spares: dict[float, list[Session]] = {}
         self._waiting: set[Session] = set()
         self._holds: dict[str, _Hold] = {}
+        self._trying: dict[str, _Hold] = {}
         self._tombs: dict[str, float] = {}
 
     @classmethod
@@ -133,25 +134,28 @@ class AdvisoryStore(AdvisoryPeople):
         session = self._session(claim.ttl)
         with self._guard:
             hold = self._holds.get(claim.key)
-            if hold is None or hold.ended:
-                mine = self._holds[claim.key] = _Hold(claim.owner, session)
-            elif hold.owner != claim.owner or hold.wire is None or hold.giving:
+            mine = None
+            # Locks are re-entrant for their session: two requests of ours for one name must never be under way in it.
+            if claim.key in self._trying:
                 return None
-            else:
-                mine = None
+            if hold is None or hold.ended:
+                mine = self._trying[claim.key] = _Hold(claim.owner, session)
         if mine is None:
-            return await self._again(claim, hold)
+            if hold.owner == claim.owner and hold.wire is not None and not hold.giving:
+                return await self._again(claim, hold)
+            return await self._try(claim) if await self._has_ended(claim, hold) else None
         try:
             answer = await self._take(session, claim)
-        except BaseException:
-            self._drop(claim.key, mine)
-            raise
-        if answer is None or answer[0] <= 0:
-            self._drop(claim.key, mine)
-            return None if answer is None else self._others(claim, answer)
-        token, since, wire = answer
-        mine.token = token
-        mine.wire = wire
+            if answer is None or answer[0] <= 0:
+                return None if answer is None else self._others(claim, answer)
+            token, since, wire = answer
+            mine.token = token
+            mine.wire = wire
+            with self._guard:
+                self._holds[claim.key] = mine
+        finally:
+            with self._guard:
+                del self._trying[claim.key]
         return Grant(claim, token, claim.ttl, since)
 
     async def _take(self, session: Session, claim: Claim) -> Any:
@@ -171,6 +175,15 @@ class AdvisoryStore(AdvisoryPeople):
     def _others(self, claim: Claim, answer: Any) -> Grant:
         """This owner's grant, which another client has: it lives by that one's session, and cannot be renewed here."""
         return Grant(claim, -answer[0], claim.ttl, answer[1])
+
+    async def _has_ended(self, claim: Claim, hold: Any) -> bool:
+        """Whether the server has ended the session of this hold and we have not been told yet. No word of that session."""
+        if hold.wire is None or hold.giving:
+            return False
+        if hold.token in [view.token for view in (await self.inspect(claim.name)).holders]:
+            return False
+        self._drop(claim.key, hold)
+        return True
 
     async def _again(self, claim: Claim, hold: Any) -> Grant | None:
         with _translated():
@@ -336,8 +349,16 @@ class AdvisoryStore(AdvisoryPeople):
     async def _give(self, key: str, hold: _Hold) -> bool:
         again, hold.giving = hold.giving, True
         params = [self._statements.lock(key), key.encode(), number(hold.token)]
-        with _translated():
-            said = await hold.session.ask(self._statements.give, params, self._timeout, only=hold.wire)
+        try:
+            with _translated():
+                said = await hold.session.ask(self._statements.give, params, self._timeout, only=hold.wire)
+        except StoreUnavailable:
+            if not hold.ended:
+                raise
+            # The lock is gone with its session; the row tells whether we gave it back before that.
+            result, _, _ = await self._ask(self._statements.given, params[1:])
+            self._drop(key, hold)
+            return bool(result.ntuples)
         self._drop(key, hold)
         if said is None:
             return False

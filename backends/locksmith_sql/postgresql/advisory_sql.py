@@ -89,6 +89,9 @@ class AdvisoryStatements:
         self.inspect = Statement("inspect", self._fill(_INSPECT))
         self.names = Statement("names", self._fill(_NAMES))
         self.evict = Statement("evict", self._fill(_EVICT))
+        self.given = Statement(
+            "given", self._fill("SELECT FROM {table} WHERE key = $1 AND token = $2 AND owner IS NULL")
+        )
         self.sweep = Statement("sweep", self._fill(_SWEEP))
         self.now = Statement("now", f"SELECT {CLOCK}")
         self.state = Statement("state", self._fill(_STATE))
