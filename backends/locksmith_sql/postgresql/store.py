@@ -81,7 +81,7 @@ class PostgreSQLStore(Cells, Paces, People):
         """See Store.from_url; with `mode=advisory` an AdvisoryStore."""
         server = urls.from_url(url)
         if server.mode == "advisory":
-            from locksmith_sql.postgresql.advisory import AdvisoryStore
+            from locksmith_sql.postgresql.advisory.store import AdvisoryStore
 
             return AdvisoryStore(server, runtime, namespace)
         return cls(server, runtime, namespace)
