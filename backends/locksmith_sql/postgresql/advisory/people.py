@@ -6,10 +6,11 @@ import time
 from typing import Any, NoReturn
 
 from locksmith import names
-from locksmith.errors import ConfigurationError, GuaranteeMissing
+from locksmith.errors import ConfigurationError, GuaranteeMissing, StoreProtocolError
 from locksmith.store import ANY, Cell, Expect, Finding, Grant, HolderView, Inspection, WaiterView
 from locksmith_sql.postgresql import opening
 from locksmith_sql.postgresql.base import number, raw
+from locksmith_sql.postgresql.doctor import facts, latency, role, room
 from locksmith_sql.postgresql.errors import Trouble, translate
 from locksmith_sql.postgresql.people import People
 from locksmith_sql.postgresql.statements import MICROS
@@ -48,15 +49,25 @@ class AdvisoryPeople(People):
 
     async def diagnose(self) -> list[Finding]:
         """See Store.diagnose."""
-        found = [finding for finding in await super().diagnose() if "pooler" not in finding.what]
+        took, found = await facts(self._ask)
+        version, standby, _, _, _, _, replicas, _, busy, most = found
+        findings = [latency(took), Finding("ok", f"PostgreSQL {version}"), role(standby == "t")]
+        if standby != "t":
+            findings.append(await self._session())
+        if int(replicas):
+            what = f"{replicas} standby(s): a failover ends every lock, and two servers that both live grant twice"
+            findings.append(Finding("warning", what, "leave mode=advisory out, or let the resource check tokens"))
+        return [*findings, room(int(busy), int(most))]
+
+    async def _session(self) -> Finding:
         try:
             session, _ = await self._sessions.spare(30.0, time.monotonic() + self._server.timeout)
-            self._sessions.take_back(session)
-        except ConfigurationError as refused:
-            return [*found, Finding("error", "there is a pooler in between", str(refused))]
+        except (ConfigurationError, StoreProtocolError) as refused:
+            return Finding("error", "session locks cannot be had here", str(refused))
         except Trouble as trouble:
             raise translate(trouble) from trouble
-        return [*found, Finding("ok", "no pooler in between: a session is ours alone")]
+        self._sessions.take_back(session)
+        return Finding("ok", "no pooler in between, and the server ends the sessions of clients that are silent")
 
     async def now(self) -> int | None:
         """See Store.now."""

@@ -28,6 +28,8 @@ from locksmith_sql.postgresql.wire import Params, Result
 Heard: TypeAlias = Callable[[Result | None], None]
 """Told of an answer, whoever hears it; None where the server refused. May be told twice."""
 # The server hung up. Where the system has no word for that (Linux has), it is seen with the next request.
+_TURN: Final = 1.0
+"""Seconds that somebody else may use a session that has nothing to do."""
 _HUNG_UP: Final = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
@@ -70,19 +72,20 @@ class Session:
         self._inbox: Inbox | None = None
         self._bell: tuple[int, int] | None = None
         self._watch: Watch | None = None
-        self._dead = False
+        self.dead = False
+        """Whether it is known to have ended."""
         if runtime.is_async:
             wire.on_news = self._news
 
     def watched(self, watch: Watch) -> None:
         """Have `ended` called at once when the server hangs up."""
         self._watch = watch
-        watch.add(self.fd, self.ended)
+        watch.add(self.fd, self._hung_up)
 
     @property
     def gone(self) -> bool:
         """Whether the session has ended, and its locks with it, as far as can be seen. For any thread."""
-        if self._dead:
+        if self.dead:
             return True
         if self._runtime.is_async:
             return bool(self.wire.stale())
@@ -91,12 +94,23 @@ class Session:
         return bool(poller.poll(0))
 
     async def ask(
-        self, statement: Statement, params: Params, until: float, heard: Heard | None = None
+        self,
+        statement: Statement,
+        params: Params,
+        until: float,
+        heard: Heard | None = None,
+        *,
+        about: Hold | None = None,
     ) -> tuple[Result, float]:
-        """An answer, and the clock before it was asked for. Raises Refused, Broken, Late."""
+        """An answer, and the clock before it was asked for. Raises Refused, Broken, Late.
+
+        Asks nothing, and answers None, where the hold that it is `about` is over by the time it is our turn.
+        """
         await self._take_turn(until)
         try:
             await self._settle(until)
+            if about is not None and about.over:
+                return None, 0.0
             since = self._now()
             self._send(statement, params, heard)
             return await self._answer(until), since
@@ -111,14 +125,15 @@ class Session:
         finally:
             self._turn.release()
 
-    async def begin(self, statement: Statement, params: Params, until: float, heard: Heard) -> float:
-        """Ask for what may take for ever; returns the clock before. Raises Broken, Late."""
-        await self._take_turn(until)
+    async def begin(self, statement: Statement, params: Params, seconds: float, heard: Heard) -> None:
+        """Ask for what may take for ever, and wait so long for the answer. Raises Refused, Broken, Late."""
+        await self._take_turn(time.monotonic() + _TURN)
         try:
-            await self._settle(until)
-            since = self._now()
+            await self._settle(time.monotonic() + _TURN)
             self._send(statement, params, heard)
-            return since
+            if seconds:
+                with suppress(Late):
+                    await self._answer(time.monotonic() + seconds)
         finally:
             self._turn.release()
 
@@ -128,7 +143,7 @@ class Session:
         until = time.monotonic() + within
         await self._take_turn(until)
         try:
-            if self._dead:
+            if self.dead:
                 raise Broken("the session has ended")
             if self._owed:
                 try:
@@ -162,8 +177,8 @@ class Session:
 
     def end(self) -> None:
         """End the session, and with it all of its locks. For whoever has the turn."""
-        if not self._dead:
-            self._dead = True
+        if not self.dead:
+            self.dead = True
             if self._watch is not None:
                 self._watch.remove(self.fd)
             self.ended()
@@ -173,7 +188,7 @@ class Session:
     # With the turn.
 
     async def _settle(self, until: float) -> None:
-        if self._dead:
+        if self.dead:
             raise Broken("the session has ended")
         if self._owed:
             with suppress(Refused):
@@ -245,7 +260,7 @@ class Session:
         if self._runtime.is_async:
             self._inbox = inbox
             try:
-                if self._owed and not self._dead and self.wire.pg.is_busy():
+                if self._owed and not self.dead and self.wire.pg.is_busy():
                     await inbox.wait(left)
             finally:
                 self._inbox = None
@@ -256,7 +271,7 @@ class Session:
         poller.register(self._bell[0], select.POLLIN)
         inbox.wakers.append(self._ring)
         try:
-            if inbox.peek() is None and self._owed and not self._dead:
+            if inbox.peek() is None and self._owed and not self.dead:
                 poller.poll(None if left is None else left * 1000 + 1)
         finally:
             inbox.wakers.remove(self._ring)
@@ -274,7 +289,11 @@ class Session:
         if self._inbox is not None:
             self._inbox.wake()
         if self.wire.hung_up:
-            self.ended()
+            self._hung_up()
+
+    def _hung_up(self) -> None:
+        self.retire()
+        self.ended()
 
 
 def _nothing() -> None:

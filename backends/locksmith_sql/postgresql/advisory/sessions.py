@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from locksmith.errors import ClientClosed, ConfigurationError, StoreProtocolError
@@ -65,7 +66,7 @@ class Sessions:
         """The session of this ttl in which what is free is taken. Raises Refused, Broken, Late, StoreError."""
         self._settle_here()
         session = self._common.get(ttl)
-        if session is not None and not session.gone:
+        if session is not None and not session.dead:
             return session
         made = await self._open(ttl, until)
         current = self._common.setdefault(ttl, made)
@@ -82,10 +83,7 @@ class Sessions:
         spares = self._spares.get(ttl, [])
         while spares:
             with suppress(IndexError):  # another thread was faster
-                session = spares.pop()
-                if not session.gone:
-                    return session, False
-                self.drop(session)
+                return spares.pop(), False
         return await self._open(ttl, until), True
 
     def take_back(self, session: Session) -> None:
@@ -99,14 +97,14 @@ class Sessions:
             spares.append(session)
         else:
             session.retire()
-            self.drop(session)
 
-    def drop(self, session: Session) -> None:
-        """Forget a session that has ended."""
-        session.retire()
+    def _forget(self, session: Session) -> None:
         self._all.discard(session)
         if self._common.get(session.ttl) is session:
             self._common.pop(session.ttl, None)
+        with suppress(ValueError):
+            self._spares.get(session.ttl, []).remove(session)
+        self._alarm()
 
     async def _open(self, ttl: float, until: float) -> Session:
         if self._closed:
@@ -135,7 +133,7 @@ class Sessions:
             raise
         session = Session(wire, ttl, self._statements, self._runtime)
         self._all.add(session)
-        session.ended = self._alarm
+        session.ended = partial(self._forget, session)
         if self._watch is not None:
             session.watched(self._watch)
         return session

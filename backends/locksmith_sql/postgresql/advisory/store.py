@@ -6,29 +6,21 @@ own queue, in a session for that name, which has the lock from then on.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final, Self
 
 from locksmith.errors import GuaranteeMissing, InvalidTTL, StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
-from locksmith.store import Claim, Grant, Guarantee, Held, Inbox, Lost, Ticket, Unknown, Waiting, Word
+from locksmith.store import Claim, Grant, Guarantee, Held, Lost, Ticket, Unknown, Waiting, Word
 from locksmith_sql.postgresql import url as urls
-from locksmith_sql.postgresql.advisory.people import AdvisoryPeople
+from locksmith_sql.postgresql.advisory.line import Line
 from locksmith_sql.postgresql.advisory.session import Hold, Session
-from locksmith_sql.postgresql.advisory.sessions import Sessions
-from locksmith_sql.postgresql.advisory.statements import AdvisoryStatements
-from locksmith_sql.postgresql.base import micros
-from locksmith_sql.postgresql.cells import hidden
-from locksmith_sql.postgresql.errors import Broken, Late, Refused, Trouble, translate
+from locksmith_sql.postgresql.errors import Broken, Refused, Trouble, translate
 from locksmith_sql.postgresql.url import Server
-from locksmith_sql.postgresql.waiters import PAUSES
 from locksmith_sql.postgresql.wire import Result
 
 MAX_TTL: Final = 2_000_000.0
@@ -38,7 +30,7 @@ _SWEEP_EVERY: Final = 60.0
 _logger: Final = logging.getLogger("locksmith")
 
 
-class AdvisoryStore(AdvisoryPeople):
+class AdvisoryStore(Line):
     """A claim is a session lock. It ends with its session: given back, broken off, or silent for a ttl."""
 
     guarantees = Guarantee.FENCED | Guarantee.PUSH | Guarantee.CLOCK | Guarantee.SHARED
@@ -48,22 +40,8 @@ class AdvisoryStore(AdvisoryPeople):
     exclusive_only = True
 
     def __init__(self, server: Server, runtime: Runtime, namespace: str) -> None:
-        self.runtime = runtime
-        self.namespace = namespace
-        self._server = server
-        self._statements = AdvisoryStatements(namespace)
-        self._sessions = Sessions(server, self._statements, runtime, self._alarm)
-        self._link = self._sessions.link
-        self._numbers = itertools.count(1)
+        super().__init__(server, runtime, namespace)
         self._swept_at = time.monotonic()
-        self._fresh()
-
-    def _fresh(self) -> None:
-        self._guard = threading.Lock()
-        self._holds: dict[str, Hold] = {}
-        # Those of this client that wait for a name: the first one does so on the server.
-        self._lines: dict[str, list[Ticket]] = {}
-        self._tombs: dict[str, float] = {}
 
     @classmethod
     def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
@@ -75,8 +53,6 @@ class AdvisoryStore(AdvisoryPeople):
         """See Store.address."""
         return f"{self._server.address}?mode=advisory"
 
-    # Taking.
-
     async def acquire(self, claim: Claim, *, queue: bool) -> Grant | Ticket | None:
         """See Store.acquire. Another client of the same owner is refused: a lock is its session's alone."""
         if claim.limit != 1:
@@ -87,178 +63,17 @@ class AdvisoryStore(AdvisoryPeople):
             if ticket.claim.owner == claim.owner:
                 return ticket if queue else None
         try:
-            reply = await self._again(claim) or await self._try(claim)
+            if claim.owner in self._holds and (again := await self._again(claim)) is not None:
+                return again
+            if queue and self._is_crowded(claim.key):
+                return await self._wait_briefly(claim)
+            reply = await self._try(claim)
             if reply is None and queue and not self._buried(claim.owner):
+                self._note_crowd(claim)
                 return await self._queue(claim)
         except Trouble as trouble:
             raise translate(trouble) from trouble
         return reply
-
-    async def _try(self, claim: Claim) -> Grant | None:
-        until = self._until
-        lock = self._statements.lock(claim.key)
-        again = False
-        while True:
-            session = await self._sessions.common(claim.ttl, until)
-            hold = Hold(claim.owner, lock, session)
-            with self._guard:
-                if lock in session.holds or self._buried(claim.owner):
-                    return None
-                session.holds[lock] = self._holds[claim.owner] = hold
-            try:
-                _, since = await session.ask(
-                    self._statements.take, self._terms(claim, lock), until, partial(self._hear, hold)
-                )
-            except Broken:
-                # Whatever became of the request has ended with its session, of idleness as a rule.
-                self._forget(hold)
-                if again:
-                    raise
-                again = True
-                continue
-            except Refused:
-                with suppress(*Trouble):
-                    await session.settle(until)
-                raise
-            return None if hold.over else Grant(claim, hold.token, claim.ttl, since)
-
-    async def _again(self, claim: Claim) -> Grant | None:
-        """What this owner has already: its answer was lost, or it asks again."""
-        hold = self._holds.get(claim.owner)
-        if hold is None:
-            return None
-        with suppress(Broken):
-            if not hold.session.gone:
-                _, since = await hold.session.ask(self._statements.alive, [], self._until)
-                if self._buried(claim.owner):
-                    return None
-                if not hold.over and hold.token:
-                    return Grant(claim, hold.token, claim.ttl, since)
-        self._forget(hold)
-        return None
-
-    def _terms(self, claim: Claim, lock: bytes) -> list[bytes | None]:
-        info = claim.info.encode("utf-8", "surrogatepass")
-        return [lock, claim.key.encode(), hidden(claim.key, claim.name), claim.owner.encode(), micros(claim.ttl), info]
-
-    def _hear(self, hold: Hold, result: Result | None) -> None:
-        """What the server says to a request for a lock."""
-        if result is None:
-            # It may have the lock all the same, and have failed at what comes after: an error does not give it back.
-            hold.session.litter.add(hold.lock)
-            self._forget(hold)
-        elif result.ntuples:
-            hold.token = int(result.get_value(0, 0))
-        else:
-            self._forget(hold)
-
-    def _forget(self, hold: Hold) -> None:
-        hold.over = True
-        if self._holds.get(hold.owner) is hold:
-            del self._holds[hold.owner]
-        if hold.session.holds.get(hold.lock) is hold:
-            del hold.session.holds[hold.lock]
-
-    @property
-    def _until(self) -> float:
-        return time.monotonic() + self._server.timeout
-
-    # Waiting.
-
-    async def _queue(self, claim: Claim) -> Ticket:
-        ticket = Ticket(claim, next(self._numbers), self.runtime.clock.now(), Inbox(self.runtime.event()))
-        with self._guard:
-            line = self._lines.setdefault(claim.key, [])
-            line.append(ticket)
-        try:
-            if line[0] is ticket:
-                await self._enter(ticket)
-        except BaseException:
-            self.leave(ticket)
-            raise
-        return ticket
-
-    async def _enter(self, ticket: Ticket) -> None:
-        """Stand in the server's queue."""
-        claim, until = ticket.claim, self._until
-        lock = self._statements.lock(claim.key)
-        while True:
-            session, fresh = await self._sessions.spare(claim.ttl, until)
-            hold = Hold(claim.owner, lock, session, waits=True)
-            session.holds[lock] = self._holds[claim.owner] = ticket.state = hold
-            try:
-                hold.since = await session.begin(
-                    self._statements.wait, self._terms(claim, lock), until, partial(self._hear, hold)
-                )
-            except Broken:
-                self._forget(hold)
-                ticket.state = None
-                if fresh:
-                    raise
-            else:
-                return
-
-    async def wait(self, ticket: Ticket, timeout: float | None) -> None:
-        """See Store.wait. Raises StoreError where for a waiter_ttl there was no way into the server's queue."""
-        until = None if timeout is None else time.monotonic() + timeout
-        failing, failures = 0.0, 0
-        while ticket.inbox.peek() is None and self._in_line(ticket):
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            if ticket.state is not None:
-                await self._hear_of(ticket, until)
-            elif self._lines[ticket.claim.key][0] is not ticket:
-                await ticket.inbox.wait(left)
-            else:
-                try:
-                    await self._enter(ticket)
-                    failures = 0
-                except (*Trouble, StoreUnavailable) as trouble:
-                    failing = failing if failures else time.monotonic()
-                    failures += 1
-                    if time.monotonic() - failing > ticket.claim.waiter_ttl:
-                        raise trouble if isinstance(trouble, StoreError) else translate(trouble) from trouble
-                    pause = PAUSES[min(failures, len(PAUSES) - 1)]
-                    await ticket.inbox.wait(pause if left is None else min(pause, left))
-
-    async def _hear_of(self, ticket: Ticket, until: float | None) -> None:
-        hold: Hold = ticket.state
-        try:
-            await hold.session.hear(ticket.inbox, until, self._server.timeout)
-        except Broken:
-            self._forget(hold)
-        except Late:
-            return
-        except Refused as refused:
-            if ticket.inbox.peek() is None and self._in_line(ticket):
-                raise translate(refused) from refused
-        if hold.over:
-            ticket.state = None
-        elif hold.token:
-            # The server's count began later than the request was sent: so it may be believed from then on. Where half
-            # of that time has gone by, the engine asks once more before it believes.
-            claim, since = ticket.claim, hold.since
-            if self.runtime.clock.now() > since + claim.ttl / 2:
-                since -= claim.ttl
-            self.leave(ticket)
-            ticket.inbox.deliver(Grant(claim, hold.token, claim.ttl, since))
-
-    def _in_line(self, ticket: Ticket) -> bool:
-        return ticket in self._lines.get(ticket.claim.key, ())
-
-    def leave(self, ticket: Ticket) -> None:
-        """See Store.leave. The next one of this client goes to stand in the server's queue."""
-        with self._guard:
-            line = self._lines.get(ticket.claim.key, [])
-            if ticket not in line:
-                return
-            line.remove(ticket)
-            heir = line[0] if line else None
-            if heir is None:
-                del self._lines[ticket.claim.key]
-        if heir is not None:
-            heir.inbox.wake()
 
     # Holding.
 
@@ -303,21 +118,7 @@ class AdvisoryStore(AdvisoryPeople):
 
     def _mine(self, grant: Grant) -> Hold | None:
         hold = self._holds.get(grant.claim.owner)
-        if hold is None or hold.token != grant.token or hold.over:
-            return None
-        if hold.session.gone:
-            self._drop(hold.session)
-            return None
-        return hold
-
-    def _drop(self, session: Session) -> None:
-        for hold in list(session.holds.values()):
-            self._forget(hold)
-        self._sessions.drop(session)
-
-    def _alarm(self) -> None:
-        if self.alarm is not None:
-            self.alarm()
+        return hold if hold is not None and hold.token == grant.token else None
 
     async def _linger(self, grant: Grant, hold: Hold, until: float) -> None:
         # A lock cannot move to another session, and ends with its process: nothing would keep the name closed.
@@ -327,7 +128,7 @@ class AdvisoryStore(AdvisoryPeople):
 
     async def _tidy(self, until: float) -> None:
         """Give back what an abandoned request got after all; delete rows that sessions have left behind."""
-        for hold in list(self._holds.values()):
+        for hold in list(self._holds.values()) if self._tombs else ():
             if self._buried(hold.owner):
                 with suppress(*Trouble, StoreError):
                     await self._undo(hold, until)
@@ -363,11 +164,11 @@ class AdvisoryStore(AdvisoryPeople):
             self._forget(hold)
 
         try:
-            await session.ask(self._statements.give, [hold.lock, b"%d" % hold.token], until, hear)
+            await session.ask(self._statements.give, [hold.lock, b"%d" % hold.token], until, hear, about=hold)
         except Refused:
             await session.settle(until)
         self._sessions.take_back(session)
-        return given[0]
+        return bool(given) and given[0]
 
     async def abandon(self, claim: Claim, *, tombstone: bool) -> None:
         """See Store.abandon."""
@@ -391,8 +192,9 @@ class AdvisoryStore(AdvisoryPeople):
             if hold.waits and not hold.token:
                 # Nothing else lives in it, and the server would see only after a while that it was closed.
                 if not session.gone:
-                    await self._ask(self._statements.end, [session.pid], until - time.monotonic())
-                await session.quit(until)
+                    with suppress(StoreError):
+                        await self._ask(self._statements.end, [session.pid], max(0.001, until - time.monotonic()))
+                await session.quit(self._until)
                 self._drop(session)
                 return
             await session.settle(until)
@@ -400,9 +202,6 @@ class AdvisoryStore(AdvisoryPeople):
                 await self._give(hold, until)
         except Broken:
             self._drop(session)
-
-    def _buried(self, owner: str) -> bool:
-        return self._tombs.get(owner, 0.0) > time.monotonic()
 
     # Life.
 
