@@ -135,6 +135,10 @@ class Line(Taking):
             # of that time has gone by, the engine asks once more before it believes.
             claim, since = ticket.claim, hold.since
             if self.runtime.clock.now() > since + claim.ttl / 2:
+                if hold.session.gone:
+                    self._drop(hold.session)
+                    ticket.state = None
+                    return
                 since -= claim.ttl
             self.leave(ticket)
             ticket.inbox.deliver(Grant(claim, hold.token, claim.ttl, since))
