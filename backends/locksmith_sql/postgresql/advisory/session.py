@@ -27,9 +27,9 @@ from locksmith_sql.postgresql.wire import Params, Result
 
 Heard: TypeAlias = Callable[[Result | None], None]
 """Told of an answer, whoever hears it; None where the server refused. May be told twice."""
-# The server hung up. Where the system has no word for that (Linux has), it is seen with the next request.
 _TURN: Final = 1.0
 """Seconds that somebody else may use a session that has nothing to do."""
+# The server hung up. Where the system has no word for that (Linux has), it is seen with the next request.
 _HUNG_UP: Final = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
