@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple, Self, TypeAlias
 
@@ -274,6 +274,12 @@ class Store(ABC):
     """
     heart_from_outside: ClassVar[bool] = True
     """Whether another process can prolong a claim of this one; else `heartbeat="process"` is refused (ZooKeeper)."""
+    by_connection: ClassVar[bool] = False
+    """Whether a grant lives in one connection of the client that got it (session locks of a database).
+
+    Then it is lost when that breaks, also while the store is well; no other client can repeat or give it back; and
+    evicting it takes from its client whatever else lives in that connection.
+    """
     exclusive_only: ClassVar[bool] = False
     """Whether the store knows no other claims than one permit of one: semaphores and read-write locks are refused."""
     min_ttl: ClassVar[float] = 0.01
@@ -281,6 +287,8 @@ class Store(ABC):
 
     runtime: Runtime
     namespace: str
+    alarm: Callable[[], None] | None = None
+    """Set by the engine. A store that notices losses calls it, from any thread, and is asked about all its grants."""
 
     @classmethod
     @abstractmethod

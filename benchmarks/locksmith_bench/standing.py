@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 import locksmith
 from locksmith_bench.contenders import lineup
 
+_PATIENCE = 5.0
+"""Seconds until all of them wait; where a store has no line they cannot be counted."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -38,7 +41,8 @@ def waiting(url: str, count: int, seconds: float) -> Standing:
         threads = [threading.Thread(target=_wait, args=(client, name)) for _ in range(count)]
         for thread in threads:
             thread.start()
-        while len(holder.inspect(name).waiters) < count:
+        patience = time.monotonic() + _PATIENCE
+        while len(holder.inspect(name).waiters) < count and time.monotonic() < patience:
             time.sleep(0.02)
         result = _measure(url, "waiters", count, seconds, threads_before=before + count)
         lease.release()

@@ -54,11 +54,13 @@ class Keeper:
         self._wakes_at = -math.inf
         self._reachable = True
         self._closing = False
+        self._alarmed = False
         self._asked: list[Hold] = []
         self.holds: dict[str, Hold] = {}
         self.tickets: dict[str, Ticket] = {}
         self._ticket_due: dict[str, float] = {}
         self.debts: dict[str, Debt] = {}
+        store.alarm = self.alarm
 
     # Called by the threads and tasks of the user. Dictionary operations are atomic; the keeper iterates over copies.
 
@@ -94,6 +96,12 @@ class Keeper:
         """The same for a lost lease; with a lock_delay its ttl must end by itself, or the delay would not begin."""
         if not hold.grant.claim.lock_delay:
             self.owe(hold.grant.claim)
+
+    def alarm(self) -> None:
+        """The store has noticed that something was lost: ask it about everything that is held."""
+        if self.holds:
+            self._alarmed = True
+            self._wake_by(-math.inf)
 
     def stop(self) -> None:
         """End the run after the round under way."""
@@ -167,6 +175,8 @@ class Keeper:
         return due
 
     def _next_due(self) -> float:
+        if self._alarmed:
+            return -math.inf
         due = math.inf
         for hold in list(self.holds.values()):
             due = min(due, hold.renew_due, hold.valid_until)
@@ -194,14 +204,19 @@ class Keeper:
 
     async def _beat(self) -> None:
         now = self._now()
+        alarmed, self._alarmed = self._alarmed, False
         for hold in list(self.holds.values()):
             hold.take_pulse(now)
-        holds = [hold for hold in list(self.holds.values()) if hold.renew_due <= now]
+        holds = [hold for hold in list(self.holds.values()) if alarmed or hold.renew_due <= now]
         tickets = [t for owner, t in list(self.tickets.items()) if self._ticket_due.get(owner, math.inf) <= now]
         if not holds and not tickets:
             return
         # Somebody must be asked about: take along whoever would be due before long, so that rounds fall together.
-        holds = [h for h in list(self.holds.values()) if h.renew_due - now <= h.grant.ttl / 6 and h.state is State.HELD]
+        holds = [
+            h
+            for h in list(self.holds.values())
+            if (alarmed or h.renew_due - now <= h.grant.ttl / 6) and h.state is State.HELD
+        ]
         tickets = [
             t
             for owner, t in list(self.tickets.items())

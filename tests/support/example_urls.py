@@ -26,7 +26,7 @@ SCHEMES = {
     "consuls": "consuls://localhost:8501",
 }
 
-VARIANTS: dict[str, str] = {}
+VARIANTS: dict[str, str] = {"postgresql://...?mode=advisory": "postgresql://localhost/app?mode=advisory"}
 """What the table calls it, and a URL of it."""
 
 

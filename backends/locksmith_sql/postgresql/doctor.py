@@ -27,25 +27,31 @@ current_setting('synchronous_standby_names'),
 
 async def examine(ask: Ask, link: Any) -> list[Finding]:
     """The findings, worst news and good news alike. Raises StoreError where the server cannot be asked at all."""
+    took, found = await facts(ask)
+    version, standby, fsync, pages, commit, names, replicas, longest, busy, most = found
+    return [
+        latency(took),
+        Finding("ok", f"PostgreSQL {version}"),
+        _pooler(link.pooled),
+        role(standby == "t"),
+        _disk(fsync == "on", pages == "on", commit),
+        _replicas(int(replicas), names),
+        _transactions(int(longest)),
+        room(int(busy), int(most)),
+    ]
+
+
+async def facts(ask: Ask) -> tuple[float, list[str]]:
+    """How long a round trip takes, and what the server says of itself."""
     await ask(_ASKED, [])  # connected, and prepared
     began = time.perf_counter()
     result, _, _ = await ask(_ASKED, [])
     took = time.perf_counter() - began
-    found = [result.get_value(0, at).decode() for at in range(10)]
-    version, standby, fsync, pages, commit, names, replicas, longest, busy, most = found
-    return [
-        _latency(took),
-        Finding("ok", f"PostgreSQL {version}"),
-        _pooler(link.pooled),
-        _role(standby == "t"),
-        _disk(fsync == "on", pages == "on", commit),
-        _replicas(int(replicas), names),
-        _transactions(int(longest)),
-        _room(int(busy), int(most)),
-    ]
+    return took, [result.get_value(0, at).decode() for at in range(10)]
 
 
-def _latency(took: float) -> Finding:
+def latency(took: float) -> Finding:
+    """Whether the server is near."""
     what = f"a round trip takes {took * 1000:.1f} ms"
     if took > _SLOW:
         return Finding("warning", what, "keep every ttl well above several round trips")
@@ -62,7 +68,8 @@ def _pooler(pooled: bool | None) -> Finding:
     return Finding("ok", "no pooler in between: waiters are told at once")
 
 
-def _role(standby: bool) -> Finding:
+def role(standby: bool) -> Finding:
+    """Whether the server can grant anything."""
     if standby:
         return Finding("error", "this server is a standby", "connect to the primary: a standby cannot grant anything")
     return Finding("ok", "this server is a primary")
@@ -97,7 +104,8 @@ def _transactions(seconds: int) -> Finding:
     return Finding("ok", "no transaction has been open for long")
 
 
-def _room(busy: int, most: int) -> Finding:
+def room(busy: int, most: int) -> Finding:
+    """Whether there are connections left."""
     if busy > most * 0.9:
         return Finding("warning", f"{busy} of {most} connections are in use", "raise max_connections, or use a pooler")
     return Finding("ok", f"{busy} of {most} connections are in use")

@@ -43,7 +43,7 @@ class Hub:
         self._wire: Wire | None = None
         self._leader: int | None = None
         self._followers: dict[int, Inbox] = {}
-        self._pipe = _pipe()
+        self._pipe = pipe()
         self._closed = False
 
     @property
@@ -201,7 +201,7 @@ class Hub:
         self._closed = closed
 
 
-class _Pipe(tuple[int, int]):
+class Pipe(tuple[int, int]):
     """Two ends that are closed with the last reference: a leader may still sleep on them when the hub is closed."""
 
     __slots__ = ()
@@ -212,8 +212,9 @@ class _Pipe(tuple[int, int]):
                 os.close(end)
 
 
-def _pipe() -> _Pipe:
+def pipe() -> Pipe:
+    """A pipe to wake a sleeper with: neither end blocks."""
     ends = os.pipe()
     for end in ends:
         os.set_blocking(end, False)
-    return _Pipe(ends)
+    return Pipe(ends)

@@ -77,8 +77,14 @@ class PostgreSQLStore(Cells, Paces, People):
             self._hub = Hub(self._link, self._recheck, self._look)
 
     @classmethod
-    def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
-        return cls(urls.from_url(url), runtime, namespace)
+    def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Any:
+        """See Store.from_url; with `mode=advisory` an AdvisoryStore."""
+        server = urls.from_url(url)
+        if server.mode == "advisory":
+            from locksmith_sql.postgresql.advisory.store import AdvisoryStore
+
+            return AdvisoryStore(server, runtime, namespace)
+        return cls(server, runtime, namespace)
 
     @classmethod
     def from_client(cls, client: object, *, runtime: Runtime, namespace: str) -> Self:

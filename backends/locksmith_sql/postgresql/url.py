@@ -19,6 +19,7 @@ from locksmith_sql import url as urls
 CONNECTIONS: Final = 4
 """Connections that one client makes requests on, at most: a server's are few, and a request takes moments."""
 _OURS: Final = ("timeout", "connections", "pooler", "mode")
+_MODES: Final = ("lease", "advisory")
 _POOLER: Final = {"auto": None, "transaction": True, "none": False}
 _DRIVERS: Final = ("postgresql", "postgresql+psycopg", "postgresql+psycopg_async")
 _DEFAULTS: Final[Mapping[str, str]] = {
@@ -47,6 +48,8 @@ class Server:
     """Whether a transaction pooler is in between; None: find out."""
     engine: Any = None
     """A user's engine, which opens the connections then."""
+    mode: str = "lease"
+    """What claims are: "lease" rows, or "advisory" session locks."""
 
     def __repr__(self) -> str:
         return f"<Server {self.address}>"
@@ -58,8 +61,11 @@ def from_url(url: str) -> Server:
     if parsed.drivername not in _DRIVERS:
         raise ConfigurationError(f"{parsed.drivername}:// is not supported: psycopg 3 is, so write postgresql://")
     given, rest = _split(parsed)
-    if given.get("mode", "lease") != "lease":
-        raise ConfigurationError(f"mode={given['mode']} is not supported by this version: leave it out, for lease rows")
+    mode = given.get("mode", "lease")
+    if mode not in _MODES:
+        raise ConfigurationError(f"option 'mode' is {' or '.join(_MODES)}, not {mode!r}")
+    if mode == "advisory" and given.get("pooler") == "transaction":
+        raise ConfigurationError("session locks do not live behind a transaction pooler: leave mode=advisory out")
     timeout = urls.seconds("timeout", given.get("timeout"), urls.DEFAULT_TIMEOUT)
     pooler = given.get("pooler", "auto")
     if pooler not in _POOLER:
@@ -71,7 +77,7 @@ def from_url(url: str) -> Server:
         _, settings = _DIALECT.create_connect_args(rest)
     except sa.exc.ArgumentError as bad:
         raise ConfigurationError(f"not a URL of PostgreSQL: {redact.text(bad)}") from None
-    return Server(_attempts(settings), _address(settings), timeout, int(count), _POOLER[pooler])
+    return Server(_attempts(settings), _address(settings), timeout, int(count), _POOLER[pooler], mode=mode)
 
 
 def from_client(client: object, *, asynchronous: bool) -> Server:

@@ -67,13 +67,18 @@ class Session:
             raise Broken(redact.text(error)) from error
         return True
 
+    def begin(self, statement: Statement, params: Params) -> None:
+        """Send a prepared statement and do not wait. Raises Broken."""
+        self._send(statement, params)
+
     def _send_text(self, text: bytes) -> None:
         try:
             self.pg.send_query(text)
         except psycopg.Error as error:
             raise Broken(redact.text(error)) from error
 
-    def _checked(self, results: list[Result]) -> list[Result]:
+    def checked(self, results: list[Result]) -> list[Result]:
+        """These, if none of them is an error. Raises Refused, Broken."""
         for result in results:
             if result.status not in _GOOD:
                 raise self._refusal(result)
@@ -132,6 +137,12 @@ class Wire(Session):
             self._send(statement, params)
         return self._collect(until)[-1]
 
+    def prepare(self, statement: Statement, until: float) -> None:
+        """Prepare a statement for `begin`. Raises as `ask`."""
+        if not self._send(statement, []):
+            self._collect(until)
+            self._prepared.add(statement.name)
+
     def text(self, text: bytes, until: float) -> list[Result]:
         """The results of a text of ours, without values. Raises as `ask`."""
         self._send_text(text)
@@ -151,13 +162,14 @@ class Wire(Session):
     def _collect(self, until: float) -> list[Result]:
         results = []
         # libpq would wait for the end of an answer without a time limit: it is only asked for what has arrived.
-        self._await(until)
+        self.arrive(until)
         while (result := self.pg.get_result()) is not None:
             results.append(result)
-            self._await(until)
-        return self._checked(results)
+            self.arrive(until)
+        return self.checked(results)
 
-    def _await(self, until: float) -> None:
+    def arrive(self, until: float) -> None:
+        """Wait until the next result can be had of libpq at once; may be waited for again. Raises Broken, Late."""
         pg = self.pg
         while self._flush():
             # Read as well: a server that cannot write its answer does not read on.

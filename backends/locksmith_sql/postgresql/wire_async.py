@@ -41,6 +41,12 @@ class AsyncWire(Session):
             self._send(statement, params)
         return (await self._collect(until))[-1]
 
+    async def prepare(self, statement: Statement, until: float) -> None:
+        """See Wire.prepare."""
+        if not self._send(statement, []):
+            await self._collect(until)
+            self._prepared.add(statement.name)
+
     async def text(self, text: bytes, until: float) -> list[Result]:
         """See Wire.text."""
         self._send_text(text)
@@ -59,13 +65,14 @@ class AsyncWire(Session):
 
     async def _collect(self, until: float) -> list[Result]:
         results = []
-        await self._await(until)
+        await self.arrive(until)
         while (result := self.pg.get_result()) is not None:
             results.append(result)
-            await self._await(until)
-        return self._checked(results)
+            await self.arrive(until)
+        return self.checked(results)
 
-    async def _await(self, until: float) -> None:
+    async def arrive(self, until: float) -> None:
+        """See Wire.arrive."""
         pg = self.pg
         while self._flush():
             if self._lost is not None:
@@ -106,16 +113,17 @@ class AsyncWire(Session):
 
     def stale(self) -> bool:
         """See Wire.stale: the loop has seen it, or would in its next turn."""
-        if self._hung_up:
+        if self.hung_up:
             return True
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         if poller.poll(0):
             self._readable()
-        return self._hung_up
+        return self.hung_up
 
     @property
-    def _hung_up(self) -> bool:
+    def hung_up(self) -> bool:
+        """Whether the server has hung up, as far as the loop has seen."""
         return self._lost is not None or self.pg.status != pq.ConnStatus.OK
 
     def close(self) -> None:

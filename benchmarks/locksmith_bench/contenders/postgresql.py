@@ -1,4 +1,7 @@
-"""PostgreSQL: two prepared updates through psycopg as the floor, and advisory locks as the rival."""
+"""PostgreSQL: two prepared updates through psycopg as the floor, and advisory locks as the rival.
+
+With `?mode=advisory` the advisory lock is the floor, and what a hand-off is compared with.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,16 @@ ADVISORY: Final = "pg_advisory_lock"
 
 def lineup(url: str) -> Lineup:
     """The floor, and PostgreSQL's own session locks."""
-    name, promises = "floor: two prepared updates", "exclusion only"
     session = "exclusion while the session lives; no fencing, no ttl"
+    if "mode=advisory" in url.partition("?")[2].split("&"):
+        return Lineup(
+            blocking=[Contender(f"floor: {ADVISORY}", session, _advisory_pair, is_floor=True)],
+            aio=[Contender(f"floor: {ADVISORY}", session, _async_advisory_pair, is_floor=True)],
+            rivals={ADVISORY: _advisory},
+            counter=_counter,
+            goal=Goal(handoff=1.5, reference=ADVISORY),
+        )
+    name, promises = "floor: two prepared updates", "exclusion only"
     return Lineup(
         blocking=[
             Contender(name, promises, _floor, is_floor=True),
@@ -102,9 +113,13 @@ def _yardstick(url: str, name: str) -> Iterator[Pair]:
         yield once
 
 
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
 @contextmanager
 def _advisory(url: str, name: str) -> Iterator[Take]:
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    key = _key(name)
     with _connect(url) as connection:
 
         def give() -> object:
@@ -123,6 +138,20 @@ def _advisory_pair(url: str, name: str) -> Iterator[Pair]:
 
         def pair() -> None:
             take()()
+
+        yield pair
+
+
+@asynccontextmanager
+async def _async_advisory_pair(url: str, name: str) -> AsyncIterator[AsyncPair]:
+    import psycopg
+
+    key = _key(name)
+    async with await psycopg.AsyncConnection.connect(url.partition("?")[0], autocommit=True) as connection:
+
+        async def pair() -> None:
+            await connection.execute("SELECT pg_advisory_lock(%s)", (key,), prepare=True)
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (key,), prepare=True)
 
         yield pair
 

@@ -218,6 +218,10 @@ class Cases:
         """Whether the store declares that claims live by their client's session."""
         return face.store(self.target(), "unused").by_session
 
+    def by_connection(self, face: Face) -> bool:
+        """Whether the store declares that a grant lives in one connection of its client."""
+        return face.store(self.target(), "unused").by_connection
+
     def silent(self, **settings: Any) -> Claim:
         """A claim of somebody who will not be heard of again: alone with its ttl, so with a session of its own."""
         return self.claim(**({"ttl": self.short, "waiter_ttl": self.short} | settings))

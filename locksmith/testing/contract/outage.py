@@ -95,10 +95,21 @@ class ServerCases(RestartCases):
 
     @case()
     async def test_a_lease_outlives_its_connections(self, face: Face) -> None:
-        """F17, nastiest scenario 9: hung up on again and again, and held, renewed and given back all the same."""
+        """F17, nastiest scenario 9: hung up on again and again, and held, renewed and given back all the same.
+
+        Where a grant lives in its connection it is lost with that, and its holder is told at once.
+        """
         ttl = max(1.5, 3 * self.short)
         client = self.connect(face, ttl=ttl)
+        if self.by_connection(face):
+            client = self.connect(face, ttl=10 * self.margin)
         lease = await client.lock("n").acquire()
+        if self.by_connection(face):
+            await face.call(self.break_connections)
+            assert await lease.lost.wait(self.margin) is True
+            async with client.lock("n").acquire(wait=self.margin):
+                pass
+            return
         for _ in range(4):
             await face.call(self.break_connections)
             await face.sleep(ttl / 2)
@@ -111,8 +122,10 @@ class ServerCases(RestartCases):
         """Complaint 18: a connection that broke while it was idle does not fail the next acquisition."""
         client = self.connect(face)
         for _ in range(3):
-            async with client.lock("n").acquire(wait=5):
-                await face.call(self.break_connections)
+            # Given back after it was lost: that is said.
+            with contextlib.suppress(*([LeaseLost] if self.by_connection(face) else [])):
+                async with client.lock("n").acquire(wait=5):
+                    await face.call(self.break_connections)
 
     @case(needs=Guarantee.FIFO)
     async def test_a_waiter_outlives_its_connections(self, face: Face) -> None:

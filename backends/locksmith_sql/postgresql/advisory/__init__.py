@@ -1,0 +1,1 @@
+"""`postgresql://...?mode=advisory`: session advisory locks. See docs/stores/postgresql.md."""
