@@ -30,8 +30,8 @@ ON DUPLICATE KEY UPDATE
   seen = IF({FREE}, VALUES(seen), seen), owner = IF({FREE}, VALUES(owner), owner)
 """
 
-# The same where the row is there already: a third of the text, and no insert to try first. No row is found where anything
-# needs thought.
+# The same where the row is there already: a third of the text, and no insert to try first. No row is found where
+# anything needs thought.
 _RETAKE: Final = """
 UPDATE {lease} SET token = LAST_INSERT_ID(GREATEST(token + 1, {NOW})), lim = 1, owner = %s, expires = {NOW} + %s,
   since = {NOW}, ttl = %s, delay = %s, info = %s, seen = {NOW}
