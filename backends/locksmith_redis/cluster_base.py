@@ -19,17 +19,17 @@ class ClusterAsking(Asking):
     """The slot that stands for requests without a key: always the same, so that its node's clock is always the same."""
 
     async def _ask(self, script: Script, tail: bytes) -> Answer:
-        return await self._at(slot_of(tail), script.by_sha + tail, script.by_source + tail)
+        return await self._at(slot_of(tail), script.by_sha + tail, (script.by_source, tail))
 
     async def _ask_words(self, script: Script, *words: bytes) -> Answer:
         packed = request(*words).partition(b"\r\n")[2]
-        by_sha, by_source = (script.head(len(words), source=source) + packed for source in (False, True))
-        return await self._at(slot_of(words[1]), by_sha, by_source)
+        by_source = (script.head(len(words), source=True), packed)
+        return await self._at(slot_of(words[1]), script.head(len(words)) + packed, by_source)
 
     async def _ask_raw(self, payload: bytes) -> Answer:
         return await self._at(slot_of(payload) if b"{" in payload else self._home, payload)
 
-    async def _at(self, slot: int, payload: bytes, source: bytes | None = None) -> Answer:
+    async def _at(self, slot: int, payload: bytes, source: tuple[bytes, ...] = ()) -> Answer:
         try:
             return await self._nodes.ask(slot, payload, source)
         except (driver.RedisError, OSError) as error:

@@ -147,22 +147,27 @@ class Nodes:
 
     # Requests.
 
-    async def ask(self, slot: int, payload: bytes, source: bytes | None = None) -> Answer:
-        """The answer of whoever serves the slot; `source`: the request with its script. Raises the driver's errors.
+    async def ask(self, slot: int, payload: bytes, source: tuple[bytes, ...] = ()) -> Answer:
+        """The answer of whoever serves the slot. Raises the driver's errors.
+
+        `source` are the parts of the same request with the script itself, for a node that does not know the script.
 
         A node that cannot be reached is asked once more, or its successor if there is one by then.
         """
         until = self._now() + self.timeout
         again = False
-        node, asking = await self.owner(slot), False
+        known = None if self._stale else self._owners[slot]
+        node, asking = known or await self.owner(slot), False
         while True:
             try:
-                reply, since, twice = await self._send(node, payload, asking=asking)
+                # As in `base`: a tuple from a blocking link, an awaitable from the other.
+                answer: Any = self._send_asking(node, payload) if asking else node.link.ask(payload)
+                reply, since, twice = answer if answer.__class__ is tuple else await answer
                 return reply, since, again or twice
             except driver.NoScriptError:
-                if source is None:
+                if not source:
                     raise
-                payload, source = source, None
+                payload, source = b"".join(source), ()
             except driver.ResponseError as error:
                 node, asking = await self._sent_away(error, slot, node)
             except (driver.TimeoutError, driver.AuthenticationError):
@@ -177,10 +182,7 @@ class Nodes:
             if self._now() >= until:
                 raise driver.TimeoutError(f"the cluster went on sending us around for slot {slot}")
 
-    async def _send(self, node: Node, payload: bytes, *, asking: bool) -> Answer:
-        if not asking:
-            answer: Answer = await self._settle(node.link.ask(payload))
-            return answer
+    async def _send_asking(self, node: Node, payload: bytes) -> Answer:
         asked: list[Answer | Exception] = await self._settle(node.link.ask_all([_ASKING, payload], self.timeout))
         if isinstance(asked[1], Exception):
             raise asked[1]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from locksmith import events
 from locksmith.engine import telling
-from locksmith.engine.hold import Hold, State
+from locksmith.engine.hold import CONFIRM_WITHIN, Hold, State
 from locksmith.errors import StoreError, StoreUnavailable
 from locksmith.events import Hook
 from locksmith.runtime import Runtime, drive
@@ -23,6 +23,8 @@ CALL_LIMIT: Final = 5.0
 """Seconds one beat may take at most; less where a deadline comes sooner."""
 MOST_OWED: Final = 10_000
 """Debts remembered at most: in a long outage whoever tries again and again makes one with each try."""
+BRISK: Final = 1.0
+"""Seconds after a hand-over in which the keeper sleeps no longer than until the next one would have to be confirmed."""
 LATE_EXPIRY: Final = 0.002
 """Seconds added to the moment when a holder ahead expires, so that the head of the line asks once and not twice."""
 
@@ -52,6 +54,7 @@ class Keeper:
         self._now = runtime.clock.now
         self._wake = runtime.event()
         self._wakes_at = -math.inf
+        self._brisk_until = -math.inf
         self._reachable = True
         self._closing = False
         self._alarmed = False
@@ -67,6 +70,8 @@ class Keeper:
     def keep(self, hold: Hold) -> None:
         """Renew this from now on."""
         self.holds[hold.grant.claim.owner] = hold
+        if not hold.grant.confirmed:
+            self._brisk_until = hold.acquired_at + BRISK
         due = hold.renew_due if hold.ends_at is None else min(hold.renew_due, hold.ends_at)
         self._wake_by(min(due, hold.valid_until))
 
@@ -116,7 +121,7 @@ class Keeper:
             self._wake.clear()
             # Until the wake-up time is known, whoever adds something wakes us.
             self._wakes_at = math.inf
-            self._wakes_at = due = self._next_due()
+            self._wakes_at = due = min(self._next_due(), self._nap_until())
             if due > self._now() and not self._closing:
                 await self._wake.wait(None if due == math.inf else due - self._now())
                 continue
@@ -173,6 +178,12 @@ class Keeper:
             due = min(due, ticket.word_at + ticket.head_expires_in + LATE_EXPIRY)
         self._ticket_due[ticket.claim.owner] = due
         return due
+
+    def _nap_until(self) -> float:
+        # Waking the keeper for every grant that is handed over, each of which is given back long before it would have
+        # to be confirmed, costs the thread that got it more than the rest of its work: the two fight for the GIL.
+        now = self._now()
+        return now + CONFIRM_WITHIN if now < self._brisk_until else math.inf
 
     def _next_due(self) -> float:
         if self._alarmed:

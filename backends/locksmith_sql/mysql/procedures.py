@@ -7,6 +7,7 @@ UTC_TIMESTAMP, which knows no time zone, and the isolation level is named in eac
 Every verb first locks the row of its name in a statement of its own, and only then reads the clock and the line: under
 READ COMMITTED each statement sees what was committed before it began, so whoever waited for the lock sees everything
 that its last owner did. Then it expires what is due and grants from the head of the line (rule 5 of the interface).
+`step` does all of this for all verbs; `pass` and `queue` do the little that is left of it in a crowd.
 
 The texts are in sql/; MariaDB and MySQL understand the same. Local variables are called v_*, the head of the line h_*,
 parameters p_*, since a variable would hide a column of the same name.
@@ -54,8 +55,8 @@ _START: Final = """
 # Where locks of GET_LOCK are not to be had (Galera), or not just now, nobody is woken by them, and that is all.
 _QUIETLY: Final = "BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;"
 
-_ALL: Final = ("step", "one", "many", "take", "wait", "write", "pace", "sweep")
-VERSION: Final = 1
+_ALL: Final = ("step", "one", "pass", "queue", "many", "take", "wait", "write", "pace", "sweep")
+VERSION: Final = 2
 """Part of the procedures' names: another locksmith may run beside this one, with procedures of its own."""
 
 

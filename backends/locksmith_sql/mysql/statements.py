@@ -30,6 +30,14 @@ ON DUPLICATE KEY UPDATE
   seen = IF({FREE}, VALUES(seen), seen), owner = IF({FREE}, VALUES(owner), owner)
 """
 
+# The same where the row is there already: a third of the text, and no insert to try first. No row is found where
+# anything needs thought.
+_RETAKE: Final = """
+UPDATE {lease} SET token = LAST_INSERT_ID(GREATEST(token + 1, {NOW})), lim = 1, owner = %s, expires = {NOW} + %s,
+  since = {NOW}, ttl = %s, delay = %s, info = %s, seen = {NOW}
+WHERE `key` = %s AND {FREE}
+"""
+
 # The moment at which a row is judged. That of {NOW} is the statement's beginning, which may have been before a wait for
 # the row's lock. Our sessions' time zone is UTC. (On a server with sysdate-is-now it is the same moment.)
 _BEGUN: Final = "UTC_TIMESTAMP(6)"
@@ -91,6 +99,7 @@ class Statements:
 
         calls = procedures.names(prefix)
         self.take = text(_TAKE)
+        self.retake = text(_RETAKE)
         self.give = text(_GIVE)
         self.renew = text(_RENEW)
         self.get = text(_GET)
@@ -100,6 +109,8 @@ class Statements:
         self.set_version = text(_SET_VERSION)
         self.now = f"SELECT {procedures.NOW}"
         self.one = call("one", "%s", "%s", "UNHEX(%s)", *["%s"] * 11)
+        self.pass_on = call("pass", *["%s"] * 5)
+        self.queue = call("queue", *["%s"] * 6)
         self.many = call("many", "%s", "%s")
         self.take_all = call("take", *["%s"] * 6)
         self.wait = call("wait", *["%s"] * 10)

@@ -22,7 +22,7 @@ from locksmith_sql.mysql.waiters import Bells, Hub
 _BATCH: Final = 100
 # How often a client offers to sweep; all of them together do it every ten seconds at most.
 _SWEEP_EVERY: Final = 30.0
-_CROWDED: Final = 1000
+_MANY: Final = 1000
 _LONGEST: Final = 1 << 61
 
 
@@ -51,7 +51,9 @@ class MySQLStore(Cells, Paces, People):
         # Owners whose news are still on the server: confirmed by a statement that does not touch them.
         self._told: set[str] = set()
         # Names with a line when we saw them last: asking for a place in it at once saves a request.
-        self._crowded: set[str] = set()
+        self._crowded = _Few()
+        # Names that have a row: taking one of these is an update, which costs the server less than what may insert.
+        self._known = _Few()
 
     @classmethod
     def from_url(cls, url: str, *, runtime: Runtime, namespace: str) -> Self:
@@ -87,10 +89,18 @@ class MySQLStore(Cells, Paces, People):
         """See Store.acquire."""
         ttl, delay = _micros(claim.ttl), _micros(claim.lock_delay)
         name, info = original(claim.key, claim.name), plain(claim.info)
-        if claim.limit == 1 and not (queue and claim.key in self._crowded):
-            answer = await self._desk.ask(self._desk.sql.take, (claim.key, name, claim.owner, ttl, ttl, delay, info))
-            if answer.reply.last:
-                return Grant(claim, answer.reply.last, claim.ttl, answer.since)
+        if claim.limit == 1:
+            if queue and claim.key in self._crowded:
+                values: tuple[object, ...] = (claim.key, claim.owner, self._link.client, _micros(claim.waiter_ttl))
+                answer = await self._desk.ask(self._desk.sql.queue, (*values, delay, info))
+                number, micros = answer.reply.rows[0]
+                if number:
+                    return self._in_line(claim, number, micros, answer)
+            else:
+                answer = await self._take(claim, (ttl, ttl, delay, info), name)
+                if answer.reply.last:
+                    self._known.add(claim.key)
+                    return Grant(claim, answer.reply.last, claim.ttl, answer.since)
         answer = await self._one("A", claim, ttl=ttl, name=name, info=info, flag=queue, bell=queue)
         code, number, micros = answer.reply.rows[0]
         if code == 1:
@@ -98,11 +108,15 @@ class MySQLStore(Cells, Paces, People):
             return Grant(claim, number, claim.ttl, answer.since)
         if code == 3:
             raise _conflict(claim, number)
-        if code == 0:
-            return None
+        return self._in_line(claim, number, micros, answer) if code == 2 else None
+
+    async def _take(self, claim: Claim, values: tuple[object, ...], name: str | None) -> Answer:
+        if claim.key in self._known:
+            return await self._desk.ask(self._desk.sql.retake, (claim.owner, *values, claim.key))
+        return await self._desk.ask(self._desk.sql.take, (claim.key, name, claim.owner, *values))
+
+    def _in_line(self, claim: Claim, number: int, micros: int, answer: Answer) -> Ticket:
         self._bells.hang(claim.owner, answer.wire)
-        if len(self._crowded) > _CROWDED:
-            self._crowded.clear()
         self._crowded.add(claim.key)
         inbox = Inbox(self.runtime.event())
         return self._hub.expect(Ticket(claim, number, answer.since, inbox, micros / 1e6 if micros >= 0 else None))
@@ -190,14 +204,23 @@ class MySQLStore(Cells, Paces, People):
         """See Store.release. "Not known" by a second request means that the first, unanswered one released it."""
         claim = grant.claim
         told = not grant.confirmed or claim.owner in self._told
-        bell = self._bells.where(claim.owner) is not None
+        bell = self._bells.where(claim.owner)
         again = False
-        if claim.limit == 1 and not told and not bell:
-            answer = await self._desk.ask(self._desk.sql.give, (claim.key, claim.owner, grant.token))
-            if answer.reply.found == 1:
+        if claim.limit == 1:
+            if told or bell is not None:
+                values = (claim.key, claim.owner, self._link.client, grant.token, int(told))
+                answer = await self._desk.ask(self._desk.sql.pass_on, values, by=bell)
+                done = bool(answer.reply.rows[0][0])
+                if done:
+                    await self._bells.rung(claim.owner, answer.wire)
+            else:
+                answer = await self._desk.ask(self._desk.sql.give, (claim.key, claim.owner, grant.token))
+                done = answer.reply.found == 1
+            if done:
+                self._told.discard(claim.owner)
                 return True
             again = answer.again
-        answer = await self._one("R", claim, number=grant.token, flag=told, bell=bell)
+        answer = await self._one("R", claim, number=grant.token, flag=told, bell=bell is not None)
         self._told.discard(claim.owner)
         return bool(answer.reply.rows[0][0]) or again or answer.again
 
@@ -256,6 +279,16 @@ class MySQLStore(Cells, Paces, People):
         self._link.fresh()
         self._hub.fresh()
         self._bells.fresh()
+
+
+class _Few(set[str]):
+    """Some names, forgotten when they become too many."""
+
+    def add(self, name: str) -> None:
+        """Remember this one."""
+        if len(self) >= _MANY:
+            self.clear()
+        super().add(name)
 
 
 def plain(info: str) -> str:

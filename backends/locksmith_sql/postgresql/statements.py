@@ -19,7 +19,7 @@ from locksmith_sql.schema import SCHEMA_VERSION, Tables
 MICROS: Final = 1_000_000
 MEMORY: Final = 86_400 * MICROS
 """How long a last token and a deleted cell's version are kept; microseconds carry their growth across the gap."""
-REVISION: Final = 1
+REVISION: Final = 2
 """Part of the functions' names: another locksmith, with other functions over the same tables, can live beside this."""
 NOT_PINNED: Final = "LK001"
 """The SQLSTATE of our own refusal to run in another isolation level than READ COMMITTED."""

@@ -94,7 +94,7 @@ def test_tables_that_were_dropped(
     assert face.run(store.acquire(claim(), queue=False))
     for word in ("lease", "line", "holder", "tomb", "news", "cell", "meta"):
         session.execute(f"DROP TABLE {namespace}_{word}")
-    session.execute(f"DROP PROCEDURE {namespace}_one_v1")
+    session.execute(f"DROP PROCEDURE {namespace}_one_v2")
     assert face.run(store.acquire(claim(), queue=False))
 
 

@@ -176,7 +176,7 @@ def test_the_sweep_forgets_what_nobody_used_for_a_day(
     postgresql_server.sql(
         f"UPDATE {namespace}_lease SET seen = seen - {day}, expires = CASE key WHEN 'left' THEN 1 ELSE expires END",
         f"UPDATE {namespace}_cell SET sweep_at = 1",
-        f"SELECT {namespace}_sweep_v1()",
+        f"SELECT {namespace}_sweep_v2()",
     )
     assert postgresql_server.sql(f"SELECT key FROM {namespace}_lease") == "kept"
     assert postgresql_server.sql(f"SELECT count(*) FROM {namespace}_cell") == "0"

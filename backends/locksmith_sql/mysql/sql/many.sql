@@ -17,7 +17,7 @@ BEGIN
     CALL {step}(LEFT(v_item, 1), SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 2), ' ', -1), NULL,
       SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 3), ' ', -1), p_client,
       SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 4), ' ', -1), 0, 0, v_ttl, v_ttl, 0, '',
-      SUBSTRING_INDEX(v_item, ' ', -1), 0, r_code, r_number, r_micros);
+      SUBSTRING_INDEX(v_item, ' ', -1), r_code, r_number, r_micros);
     SET v_answers = CONCAT(v_answers, r_code, ' ', r_number, ' ', r_micros, ';');
     SET v_from = v_to + 1;
     SET v_to = LOCATE(';', p_items, v_from);

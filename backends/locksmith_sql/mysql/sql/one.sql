@@ -24,7 +24,13 @@ BEGIN
   END IF;
   {START}
   CALL {step}(p_verb, p_key, p_name, p_owner, p_client, p_number, p_permits, p_limit, p_ttl, p_waiter_ttl, p_delay,
-    p_info, p_flag, p_bell, r_code, r_number, r_micros);
+    p_info, p_flag, r_code, r_number, r_micros);
+  -- Whoever wakes up looks at the row, and waits for the commit that is about to come.
+  IF p_bell AND p_verb <> 'A' THEN
+    {QUIETLY}
+    DO RELEASE_LOCK(CONCAT('locksmith:', p_owner));
+    END;
+  END IF;
   COMMIT;
   IF p_bell AND p_verb = 'A' AND r_code <> 2 THEN
     {QUIETLY}

@@ -9,7 +9,7 @@
 CREATE PROCEDURE {step}(
   IN p_verb CHAR(1) CHARACTER SET ascii, IN p_key {KEY}, IN p_name VARBINARY(1024), IN p_owner {WORD},
   IN p_client {WORD}, IN p_number BIGINT, IN p_permits BIGINT, IN p_limit BIGINT, IN p_ttl BIGINT,
-  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT, IN p_bell INT,
+  IN p_waiter_ttl BIGINT, IN p_delay BIGINT, IN p_info {INFO}, IN p_flag INT,
   OUT r_code INT, OUT r_number BIGINT, OUT r_micros BIGINT)
 MODIFIES SQL DATA SQL SECURITY INVOKER
 step: BEGIN
@@ -38,13 +38,6 @@ step: BEGIN
     END IF;
   UNTIL v_token IS NOT NULL END REPEAT;
   SET v_now = {NOW};
-
-  -- Ring before the work is done: whoever wakes up waits for the row, which is free when we have committed.
-  IF p_bell AND p_verb IN ('R', 'X') THEN
-    {QUIETLY}
-    DO RELEASE_LOCK(CONCAT('locksmith:', p_owner));
-    END;
-  END IF;
 
   -- A waiter that is late but was not passed over yet keeps its place: it is heard before anything is expired.
   IF p_verb = 'W' AND v_busy > 0 THEN

@@ -31,7 +31,7 @@ BEGIN
       SELECT seen INTO v_seen FROM {lease} WHERE `key` = v_key FOR UPDATE;
       IF v_seen < v_now - {MEMORY} THEN
         -- Whoever died holding it is expired by the rules.
-        CALL {step}('S', v_key, NULL, '', '', 0, 0, 0, 0, 0, 0, '', 0, 0, v_code, v_number, v_micros);
+        CALL {step}('S', v_key, NULL, '', '', 0, 0, 0, 0, 0, 0, '', 0, v_code, v_number, v_micros);
         DELETE FROM {lease}
           WHERE `key` = v_key AND owner IS NULL AND used = 0 AND busy = 0 AND tombs = 0 AND closed = 0;
       END IF;

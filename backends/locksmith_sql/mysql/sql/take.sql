@@ -21,7 +21,7 @@ BEGIN
     SET v_item = SUBSTRING(p_items, v_from, v_to - v_from), v_place = v_place + 1;
     CALL {step}(v_verb, SUBSTRING_INDEX(v_item, ' ', 1), UNHEX(NULLIF(SUBSTRING_INDEX(v_item, ' ', -1), '')),
       SUBSTRING_INDEX(SUBSTRING_INDEX(v_item, ' ', 2), ' ', -1), p_client, 0, 1, 1, p_ttl, p_waiter_ttl, p_delay, p_info,
-      0, 0, r_code, r_number, r_micros);
+      0, r_code, r_number, r_micros);
     IF v_verb = 'A' AND r_code <> 1 THEN
       -- From the first name on again: what was got is given up.
       SET v_verb = 'X', v_code = IF(r_code = 3, 3, 0), v_answers = IF(r_code = 3, CONCAT(r_number, ' ', v_place), NULL);

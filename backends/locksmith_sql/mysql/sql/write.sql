@@ -10,7 +10,7 @@ write_: BEGIN
   {BEGIN}
   {START}
   IF g_key IS NOT NULL THEN
-    CALL {step}('G', g_key, NULL, g_owner, '', g_token, 0, 0, 0, 0, 0, '', 0, 0, v_code, v_number, v_micros);
+    CALL {step}('G', g_key, NULL, g_owner, '', g_token, 0, 0, 0, 0, 0, '', 0, v_code, v_number, v_micros);
     IF v_code = 0 THEN
       COMMIT;
       SELECT 3, NULL;

@@ -32,6 +32,20 @@ BEGIN
   SELECT * INTO l FROM {lease} WHERE key = _key FOR UPDATE;
   IF NOT FOUND THEN l := {open}(_key, _name); END IF;
   _now := {now};
+  -- In a crowd: behind a holder and a head of the line that both live there is nothing to settle. (Functions that take
+  -- and return a whole row cost more than what they do here.)
+  IF _limit = 1 AND _client IS NOT NULL AND l.owner <> _owner AND l.expires > _now AND l.tombs = 0 AND (
+    l.busy = 0 OR (SELECT w.expires FROM {line} AS w WHERE w.key = _key ORDER BY w.number LIMIT 1) > _now
+  ) THEN
+    INSERT INTO {line} (key, number, owner, client, permits, expires, since, waiter_ttl, delay, info)
+    VALUES (_key, l.tickets + 1, _owner, _client, _permits, _now + _waiter_ttl, _now, _waiter_ttl, _delay, _info)
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+      UPDATE {lease} SET busy = busy + 1, tickets = tickets + 1, seen = _now WHERE key = _key;
+      {relaxed}
+      RETURN ARRAY[0, l.tickets + 1, CASE WHEN l.busy = 0 THEN greatest(l.closed, l.expires) - _now ELSE -1 END];
+    END IF;
+  END IF;
   _before := l.token;
   l := {settle}(l, _now);
   IF l.tombs > 0 AND EXISTS (SELECT FROM {tomb} WHERE key = _key AND owner = _owner) THEN
@@ -117,6 +131,7 @@ END $$;
 CREATE OR REPLACE FUNCTION {release}(_key text, _owner text, _token bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
   l {lease};
+  head {line};
   _now bigint := {now};
   _before bigint;
   _known boolean;
@@ -131,6 +146,23 @@ BEGIN
   SELECT * INTO l FROM {lease} WHERE key = _key FOR UPDATE;
   IF NOT FOUND THEN RETURN false; END IF;
   _now := {now};
+  -- In a crowd: to a head of the line that lives.
+  IF l.owner = _owner AND l.token = _token AND l.expires > _now AND l.busy > 0 AND l.tombs = 0 AND l.closed <= _now THEN
+    DELETE FROM {line} WHERE key = _key AND expires > _now
+      AND number = (SELECT w.number FROM {line} AS w WHERE w.key = _key ORDER BY w.number LIMIT 1)
+    RETURNING * INTO head;
+    IF FOUND THEN
+      {durable}
+      l.token := greatest(l.token + 1, _now);
+      UPDATE {lease} SET token = l.token, owner = head.owner, expires = _now + head.waiter_ttl, since = _now,
+        ttl = head.waiter_ttl, delay = head.delay, info = head.info, busy = busy - 1, seen = _now
+      WHERE key = _key;
+      IF head.client <> '' THEN
+        PERFORM pg_notify(head.client, head.owner || ' ' || head.number || ' ' || l.token);
+      END IF;
+      RETURN true;
+    END IF;
+  END IF;
   _before := l.token;
   _known := coalesce(l.owner = _owner AND l.token = _token AND l.expires > _now, false);
   IF NOT _known THEN
