@@ -77,6 +77,18 @@ class AlreadyRunning(LocksmithError):
         self.since = since
 
 
+class DuplicateTaskError(LocksmithError):
+    """An equal call of this Celery task is queued or runs already: leave it to that one, whose id is ``task_id``."""
+
+    def __init__(self, message: str, task_id: str | None = None) -> None:
+        # Both are arguments of the exception: that is what Celery's result backends, and pickle, carry along.
+        super().__init__(message, task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ResultNotRecorded(LocksmithError):
     """The run that was joined returned what cannot be passed on: return what JSON can hold, or do not join."""
 

@@ -70,7 +70,14 @@ def _write(value: object) -> str:
     if is_dataclass(value) and not isinstance(value, type):
         members = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
         return f"D{_quoted(qualified(type(value)))}{_mapping(members)}"
+    if _is_celery_task(value):
+        return f"Q{_quoted(str(getattr(value, 'name', '')))}"
     raise NoCanonicalForm(value)
+
+
+def _is_celery_task(value: object) -> bool:
+    # `self` of a bound task: its name says which one it is. Known by name, since this layer knows no framework.
+    return any((base.__module__, base.__qualname__) == ("celery.app.task", "Task") for base in type(value).__mro__)
 
 
 def _quoted(text: str) -> str:

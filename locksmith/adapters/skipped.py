@@ -16,6 +16,9 @@ class Skipped(Enum):
     def __bool__(self) -> Literal[False]:
         return False
 
+    def __json__(self) -> None:
+        """What task queues that ask objects for their JSON (kombu's, that is Celery's) store as the result: null."""
+
     def __repr__(self) -> str:
         return "SKIPPED"
 

@@ -1,7 +1,7 @@
 """Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
 
-A user's cell lies under `cell:NAME`, an election's under `election:NAME`, and what `locksmith run NAME` is told and
-tells under `run:orders:NAME` and `run:report:NAME`. Completion records lie under the very
+A user's cell lies under `cell:NAME`, an election's under `election:NAME`, what `locksmith run NAME` is told and
+tells under `run:orders:NAME` and `run:report:NAME`, and what is known of a Celery task under `task:`. Completion records lie under the very
 name that they are about, so that a cluster keeps both on one node; a name that begins like one of the others is put
 aside, under `record:NAME`.
 """
@@ -17,6 +17,7 @@ _CELL: Final = "cell:"
 _ELECTION: Final = "election:"
 _RECORD: Final = "record:"
 _RUN: Final = "run:"
+_TASK: Final = "task:"
 _SHORTENED: Final = "~sha256:"
 
 
@@ -35,9 +36,14 @@ def of_run(name: str, what: str) -> str:
     return _under(f"{_RUN}{what}:", name)
 
 
+def of_task(name: str, what: str) -> str:
+    """Where a Celery task's key has its "queue" or its "run", and a worker its "worker". Raises InvalidName."""
+    return _under(f"{_TASK}{what}:", name)
+
+
 def of_record(name: str) -> str:
     """Where the completion record of a name lies. Raises InvalidName."""
-    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD, _RUN)) else name
+    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD, _RUN, _TASK)) else name
 
 
 def _under(kind: str, name: str) -> str:

@@ -1,0 +1,50 @@
+"""Followers: duplicates that a chain, group, chord or link relies on. They end as the call did that they duplicate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from celery import states
+
+from locksmith.celery.ledger import Ledger
+from locksmith.celery.marks import Mark
+from locksmith.celery.plan import Plan
+from locksmith.celery.putting_off import end_as_duplicate, put_off
+from locksmith.errors import DuplicateTaskError
+
+GRACE: Final = 4
+"""How often a follower comes back for a result after the key was given back: that is done before the result is stored."""
+
+
+def follow(plan: Plan, request: Any, mark: Mark, ledger: Ledger) -> tuple[bool, Any]:
+    """(True, result of the call it duplicates), or (False, None): that has left none, so this one runs for itself.
+
+    Raises what that call raised; Ignore where it has not ended yet, and the follower comes back.
+    """
+    leader = mark.after or ""
+    if mark.skip:
+        end_as_duplicate(plan, request, leader)
+    state, value = _outcome(plan, leader)
+    if state == states.SUCCESS:
+        return True, value
+    if state in states.EXCEPTION_STATES and state != states.RETRY:
+        if isinstance(value, Exception):
+            raise value
+        raise DuplicateTaskError(f"the equal call {leader} ended as {state}", leader)
+    entry = ledger.read(plan.queue(mark.key))
+    if entry is not None and entry.id == leader and not ledger.is_vacant(entry):
+        put_off(plan, request, replace(mark, tries=min(mark.tries, 3)))
+    if state is not None and mark.graces < GRACE:
+        put_off(plan, request, replace(mark, tries=0, graces=mark.graces + 1))
+    return False, None
+
+
+def _outcome(plan: Plan, leader: str) -> tuple[str | None, Any]:
+    """State and result of a call, or (None, None) where no backend keeps any."""
+    result = plan.task.AsyncResult(leader)
+    try:
+        state = result.state
+        return str(state), result.result if state in states.READY_STATES else None
+    except (NotImplementedError, AttributeError):
+        return None, None  # Celery's backend for "none configured" has no results to ask for

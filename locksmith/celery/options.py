@@ -1,0 +1,136 @@
+"""The settings of one Singleton task: its attributes, the application's configuration, and those of a single call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from inspect import Parameter, Signature
+from typing import Any, Final, Literal
+
+from locksmith.adapters.keys import KeyOf, key_maker
+from locksmith.errors import ConfigurationError
+from locksmith.recipes.permits import check_seconds
+
+Phase = Literal["until_executed", "until_executing", "until_expired", "while_executing", "until_and_while_executing"]
+OnDuplicate = Literal["return", "raise", "skip"]
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "phase": ("until_executed", "until_executing", "until_expired", "while_executing", "until_and_while_executing"),
+    "on_duplicate": ("return", "raise", "skip"),
+    "on_conflict": ("wait", "drop"),
+    "on_store_error": ("fail", "run"),
+}
+_SECONDS: Final = ("ttl", "queue_ttl")
+_NOT_OFFERED: Final = {
+    "lock_expiry": "say singleton_queue_ttl (how long a call that nobody takes keeps its key), or the phase "
+    '"until_expired" with singleton_ttl',
+    "max_queued": "one call of a key at a time is queued",
+    "singleton_backend_class": "the store is locksmith_url",
+    "singleton_backend_url": "the store is locksmith_url",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How equal calls of a task are treated. Raises ConfigurationError for what cannot work."""
+
+    phase: Phase = "until_executed"
+    on_duplicate: OnDuplicate = "return"
+    on_conflict: Literal["wait", "drop"] = "wait"
+    on_store_error: Literal["fail", "run"] = "fail"
+    ttl: float | None = None
+    queue_ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, choices in _CHOICES.items():
+            if (value := getattr(self, what)) not in choices:
+                raise ConfigurationError(f"singleton_{what} is one of {', '.join(choices)}, not {value!r}")
+        for what in _SECONDS:
+            if (value := getattr(self, what)) is not None:
+                check_seconds(f"singleton_{what}", value, positive=True)
+        if (self.phase == "until_expired") != (self.ttl is not None):
+            raise ConfigurationError(
+                'singleton_ttl, the seconds until an equal call is accepted again, belongs to the phase "until_expired" '
+                "and to no other, which needs it"
+            )
+
+    @property
+    def queues(self) -> bool:
+        """Whether a call takes its key when it is published."""
+        return self.phase != "while_executing"
+
+    @property
+    def runs_under_queue(self) -> bool:
+        """Whether the key that was taken by publishing is held while the task runs."""
+        return self.phase == "until_executed"
+
+    @property
+    def runs_apart(self) -> bool:
+        """Whether running takes a key of its own."""
+        return self.phase in ("while_executing", "until_and_while_executing")
+
+
+def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
+    """What a task's class says, else what the application's configuration says. Raises ConfigurationError."""
+    for name, instead in _NOT_OFFERED.items():
+        if getattr(task, name, None) is not None or conf.get(name) is not None:
+            raise ConfigurationError(f"{name} is not a setting of locksmith.celery.Singleton: {instead}")
+    found = {}
+    for what in (*_CHOICES, *_SECONDS):
+        name = f"singleton_{what}"
+        value = getattr(task, name, None)
+        if value is None:
+            value = conf.get(name)
+        if value is not None:
+            found[what] = value
+    raises = getattr(task, "raise_on_duplicate", None)
+    if raises is None and getattr(task, "singleton_on_duplicate", None) is None:
+        raises = conf.get("singleton_raise_on_duplicate")
+    if raises is not None and getattr(task, "singleton_on_duplicate", None) is None:
+        found["on_duplicate"] = "raise" if raises else "return"
+    return Options(**found)
+
+
+def for_call(options: Options, given: Mapping[str, Any]) -> tuple[Options, str | None]:
+    """The options of one call, `apply_async(singleton={...})`, and its key where it brings one."""
+    known = {"on_duplicate", "key"}
+    if not isinstance(given, Mapping) or not known.issuperset(given):
+        raise ConfigurationError(f"singleton= of a call is a dict of {' and '.join(sorted(known))}, not {given!r}")
+    key = given.get("key")
+    if key is not None and (not isinstance(key, str) or not key):
+        raise ConfigurationError(f"the key of a call is text that is not empty, not {key!r}")
+    if "on_duplicate" in given:
+        options = replace(options, on_duplicate=given["on_duplicate"])
+    return options, key
+
+
+def key_of_task(task: type[Any], name: str) -> KeyOf:
+    """What gives each call of a task its key: over the task's name, and the arguments as its function binds them."""
+    template = getattr(task, "singleton_key", None)
+    if template is not None and not isinstance(template, str):
+        raw = inspect.getattr_static(task, "singleton_key")
+        template = raw.__func__ if isinstance(raw, staticmethod) else raw
+    return key_maker(_likeness(task, name), None, template, getattr(task, "unique_on", None))
+
+
+def _likeness(task: type[Any], name: str) -> Callable[..., None]:
+    # A function with the task's name and signature: in another process, the module that defines the task may be called
+    # something else, but the task is not.
+    def likeness() -> None: ...
+
+    likeness.__module__ = ""
+    likeness.__qualname__ = likeness.__name__ = name
+    likeness.__signature__ = _signature(task)  # type: ignore[attr-defined]  # functions take attributes
+    return likeness
+
+
+def _signature(task: type[Any]) -> Signature:
+    run = inspect.getattr_static(task, "run")
+    if isinstance(run, staticmethod):
+        return inspect.signature(run.__func__)
+    signature = inspect.signature(run)
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
+        return signature.replace(parameters=parameters[1:])
+    return signature

@@ -1,0 +1,53 @@
+"""What is fixed about a Singleton task when it is registered: its options, and how its calls get their keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from locksmith.celery import incarnation
+from locksmith.celery.entries import Entry, here, host_clock
+from locksmith.celery.ledger import Place
+from locksmith.celery.options import Options, key_of_task, read_options
+
+_ATTRIBUTE = "_locksmith_plan"
+
+
+class Plan:
+    """One task's. Raises ConfigurationError for settings that cannot work."""
+
+    __slots__ = ("key_of", "name", "options", "task")
+
+    def __init__(self, task: Any, conf: Mapping[str, Any]) -> None:
+        self.task = task
+        self.name: str = task.name
+        self.options: Options = read_options(task, conf)
+        self.key_of = key_of_task(type(task), self.name)
+
+    def queue(self, key: str) -> Place:
+        """Where a published call has its entry."""
+        return Place(key, "queue")
+
+    def run(self, key: str) -> Place:
+        """Where a running call has its entry, in the phases that exclude running apart from queueing."""
+        return Place(key, "run")
+
+    def queued(self, task_id: str) -> Entry:
+        """The entry of a call that is published."""
+        kept = self.options.phase == "until_expired"
+        return Entry(task_id, self.name, "kept" if kept else "queued", here(), time.time())
+
+    def running(self, task_id: str) -> Entry:
+        """The entry of a call that begins, here and now."""
+        return Entry(
+            task_id, self.name, "running", here(), time.time(),
+            incarnation.current, bool(self.task.acks_late), host_clock(),
+        )  # fmt: skip
+
+
+def plan_of(task: Any) -> Plan | None:
+    """The plan of a Singleton task; None for any other, and for none."""
+    find = getattr(task, _ATTRIBUTE, None)
+    found = None if find is None else find()
+    return found if isinstance(found, Plan) else None

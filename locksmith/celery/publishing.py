@@ -1,0 +1,191 @@
+"""Publishing: a call takes its key before its message leaves, and an equal call finds it taken.
+
+This stands in for `app.send_task`, through which everything passes: `delay`, `apply_async`, beat, canvas, retries, and
+`send_task` by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from celery import states
+from celery.result import EagerResult
+from celery.utils.time import maybe_make_aware
+
+from locksmith.celery import marks
+from locksmith.celery.entries import Entry
+from locksmith.celery.ledger import Ledger, Place
+from locksmith.celery.marks import Mark
+from locksmith.celery.options import Options, for_call
+from locksmith.celery.plan import Plan, plan_of
+from locksmith.celery.wiring import Wiring
+from locksmith.errors import CellConflict, ConfigurationError, DuplicateTaskError, StoreError
+
+logger: Final = logging.getLogger("locksmith.celery")
+EXPIRY_MARGIN: Final = 60.0
+"""Seconds that a key outlives its message's expiry: workers' clocks differ, and a late one still runs it."""
+_CANVAS: Final = ("chain", "chord", "group_id", "link", "link_error")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way out."""
+
+    plan: Plan
+    options: Options
+    key: str
+    id: str
+    again: bool
+    """Whether this is the next message of a call that has begun already: a retry."""
+    send: dict[str, Any]
+    """The options of `send_task`."""
+    name: str
+    args: Any
+    kwargs: Any
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody relies on this call's own id or on what comes after it, so that it needs an end of its own."""
+        return any(self.send.get(what) for what in _CANVAS)
+
+
+class Publisher:
+    """An application's `send_task`, with deduplication."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._app = wiring.app
+        self._left: list[tuple[Place, str]] = []
+        self._names = list(inspect.signature(wiring.publish).parameters)
+
+    def __call__(self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """See Celery.send_task. `singleton`: a dict with "on_duplicate" or "key" for this call.
+
+        Raises DuplicateTaskError, StoreError, ConfigurationError: then nothing was published.
+        """
+        if more:
+            options |= dict(zip(self._names[3:], more, strict=False))
+        given = options.pop("singleton", None)
+        if isinstance(given, Mark):
+            return self._publish(name, args, kwargs, options, given)
+        plan = plan_of(options.get("task_type") or self._known(name))
+        if plan is None:
+            if given is not None:
+                raise ConfigurationError(f"singleton= is for tasks whose base is Singleton, and {name} is none here")
+            return self._wiring.publish(name, args, kwargs, **options)
+        return self._call(plan, given, name, args, kwargs, options)
+
+    def _known(self, name: str) -> Any:
+        if self._app.finalized or self._app.autofinalize:
+            return self._app.tasks.get(name)
+        return self._app._tasks.get(name)
+
+    def _call(self, plan: Plan, given: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        settings, key = (plan.options, None) if given is None else for_call(plan.options, given)
+        task_id = options.get("task_id")
+        mark = marks.of_own_retry(plan.task, task_id)
+        if mark is not None:
+            # Not from the arguments: the task may have changed them.
+            key = mark.key
+        elif key is None:
+            key = plan.key_of(tuple(args or ()), kwargs or {})
+        options["task_id"] = task_id or str(uuid4())
+        call = Call(plan, settings, key, options["task_id"], mark is not None, options, name, args, kwargs)
+        if not settings.queues:
+            return self._publish(name, args, kwargs, options, Mark(key))
+        try:
+            ledger = self._wiring.ledger()
+            self._undo_earlier(ledger)
+            taken = self._take(ledger, call)
+        except StoreError as error:
+            # It may have been taken, with the answer lost.
+            self._left.append((plan.queue(key), call.id))
+            if settings.on_store_error == "fail":
+                raise
+            self._left.pop()
+            logger.warning("%s is published without its key %r: %s", name, key, error)
+            return self._publish(name, args, kwargs, options, Mark(key))
+        if taken is not None and taken.id != call.id:
+            return self._duplicate(call, taken)
+        try:
+            return self._publish(name, args, kwargs, options, Mark(key))
+        except BaseException:
+            if taken is not None and not call.again:
+                self._left.append((plan.queue(key), call.id))
+                with suppress(StoreError):
+                    self._undo_earlier(ledger)
+            raise
+
+    def _undo_earlier(self, ledger: Ledger) -> None:
+        """Give back what calls have taken that were not published after all; later, where the store does not answer."""
+        while self._left:
+            place, task_id = self._left[-1]
+            # Only as it was published: if the message got out after all, a worker may have begun.
+            ledger.erase_of(place, task_id, begun=False)
+            with suppress(ValueError):
+                self._left.remove((place, task_id))
+
+    def _take(self, ledger: Ledger, call: Call) -> Entry | None:
+        """Take the key: our entry, or that of whoever has it; None for a retry that goes on without."""
+        place = call.plan.queue(call.key)
+        if call.again and call.options.phase == "until_expired":
+            return None
+        while True:
+            found = ledger.read(place)
+            if found is not None and found.id != call.id and not ledger.is_vacant(found):
+                # A call that has begun is not a duplicate of one that came later.
+                return None if call.again else found
+            with suppress(CellConflict):
+                return ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
+
+    def _kept(self, call: Call) -> float | None:
+        """Seconds for which the key is kept, where anything but a worker may end that."""
+        if call.options.phase == "until_expired":
+            return call.options.ttl
+        bounds = []
+        if call.options.queue_ttl is not None:
+            delay = call.send.get("countdown") or self._seconds_until(call.send.get("eta")) or 0.0
+            bounds.append(call.options.queue_ttl + max(0.0, delay))
+        if (left := self._seconds_until(call.send.get("expires"))) is not None:
+            bounds.append(max(0.0, left) + EXPIRY_MARGIN)
+        return min(bounds, default=None)
+
+    def _seconds_until(self, moment: object) -> float | None:
+        if isinstance(moment, str):
+            moment = datetime.fromisoformat(moment)
+        if isinstance(moment, datetime):
+            aware = maybe_make_aware(moment, self._app.timezone)
+            return float((aware - self._app.now()).total_seconds())
+        return float(moment) if isinstance(moment, int | float) else None
+
+    def _duplicate(self, call: Call, holder: Entry) -> Any:
+        how = call.options.on_duplicate
+        if how == "raise":
+            raise DuplicateTaskError(
+                f"an equal call of {call.name} is {holder.state}, as task {holder.id}: leave it to that one", holder.id
+            )
+        if call.awaited:
+            # Its own id, links, chain or chord need an end, which a worker brings about: see running.py.
+            mark = Mark(call.key, after=holder.id, skip=how == "skip")
+            return self._publish(call.name, call.args, call.kwargs, call.send, mark)
+        if how == "skip":
+            return EagerResult(None, None, states.IGNORED)
+        make: Callable[[str], Any] = call.send.get("result_cls") or self._app.AsyncResult
+        return make(holder.id)
+
+    def _publish(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], mark: Mark) -> Any:
+        headers = {**(options.get("headers") or {}), marks.HEADER: mark.dump()}
+        return self._wiring.publish(name, args, kwargs, **{**options, "headers": headers})
+
+
+def places_of(plan: Plan, key: str) -> Sequence[Place]:
+    """Where a call of this task may have entries."""
+    places = [plan.queue(key)] if plan.options.queues else []
+    return [*places, plan.run(key)] if plan.options.runs_apart else places

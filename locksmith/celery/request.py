@@ -1,0 +1,98 @@
+"""Celery's request of a Singleton call, in the worker's parent: it sees how calls end that cannot say so themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Final
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+from locksmith.celery import marks
+from locksmith.celery.ledger import Place
+from locksmith.celery.plan import Plan, plan_of
+from locksmith.celery.publishing import places_of
+from locksmith.celery.wiring import wiring_of
+from locksmith.celery.worker import Farewell, heart
+from locksmith.errors import StoreError
+
+logger: Final = logging.getLogger("locksmith.celery")
+
+
+class SingletonRequest(Request):
+    """A class of your own (`Task.Request`) inherits from this one."""
+
+    _will_return = False
+    """Whether the broker was told to deliver the message once more."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The hard time limit has passed, and the pool kills the child."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._over()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """The task has failed: by an exception, which its child has seen, or because the child is no more."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
+        if lost and self.task.acks_late and self.task.reject_on_worker_lost:
+            # Before the broker is told: whoever gets the message must find it queued.
+            self._requeue()
+        super().on_failure(exc_info, send_failed_event, return_ok)
+        # A Celery that publishes it once more by itself has taken the key for that.
+        if lost and not getattr(self.task, "retry_on_worker_lost", False):
+            self._over()
+
+    def reject(self, requeue: bool = False) -> None:
+        """The broker is told that this message is not done."""
+        self._will_return = self._will_return or (requeue and not self.acknowledged)
+        super().reject(requeue=requeue)
+
+    def _announce_revoked(self, *args: Any, **kwargs: Any) -> None:
+        super()._announce_revoked(*args, **kwargs)
+        self._over()
+
+    def _announce_cancelled(self, *args: Any, **kwargs: Any) -> None:
+        # Celery cancels what it cannot acknowledge any more; the broker delivers it again.
+        self._requeue()
+        super()._announce_cancelled(*args, **kwargs)
+
+    def _over(self) -> None:
+        """This call will not run any more, or is ended with its process right now."""
+        beating = heart()
+        if self._will_return or beating is None:
+            return
+        plan, key = self._key()
+        if plan is not None and key is not None:
+            # Of a pool in this process Celery has other ids than those of processes.
+            pid = self.worker_pid if beating.forks else os.getpid()
+            began = None if self.time_start is None else pid
+            beating.farewell(Farewell(self.id, self._ending(plan, key), began))
+
+    def _ending(self, plan: Plan, key: str) -> list[Place]:
+        # A call that was begun keeps what it has until it expires.
+        keeps = plan.options.phase == "until_expired" and self.time_start is not None
+        return [] if keeps else list(places_of(plan, key))
+
+    def _requeue(self) -> None:
+        plan, key = self._key()
+        if plan is None or key is None or not plan.options.runs_under_queue:
+            return
+        try:
+            wiring_of(self.app).ledger().requeue(plan.queue(key), self.id, lambda: plan.queued(self.id))
+        except StoreError as error:
+            logger.warning("the key of %s could not be kept for its next delivery: %s", self.id, error)
+
+    def _key(self) -> tuple[Plan | None, str | None]:
+        plan = plan_of(self.task)
+        mark = marks.of_request(self._context)
+        if plan is None or mark is not None:
+            return plan, None if mark is None else mark.key
+        try:
+            return plan, plan.key_of(tuple(self.args), self.kwargs)
+        except (TypeError, ValueError):
+            return plan, None  # arguments that do not fit: it never had a key

@@ -1,0 +1,88 @@
+"""Singleton: a Celery task of which no two equal calls are queued or run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from celery import Task
+
+from locksmith.celery.options import OnDuplicate, Phase
+from locksmith.celery.plan import Plan
+from locksmith.celery.running import guard
+from locksmith.celery.wiring import install
+from locksmith.errors import DuplicateTaskError
+
+
+class Singleton(Task):
+    """A base for tasks: `@app.task(base=Singleton)`. While an equal call is queued or runs, another one is folded in.
+
+    Which calls are equal: those with the same arguments, however they are given; with `unique_on` those with the same
+    of these arguments; with `singleton_key`, a template over the arguments ("report:{user_id}") or a callable of them,
+    those of the same key, also across tasks.
+
+    What a call gets that is a duplicate, `singleton_on_duplicate`: "return", the AsyncResult of the equal call;
+    "raise", DuplicateTaskError with its `task_id`; "skip", an EagerResult in state IGNORED. Where a chain, group, chord
+    or link relies on the duplicate itself, that gets the equal call's outcome as its own when that has ended.
+
+    How long a call keeps others out, `singleton_phase`: "until_executed", from publishing to the end of its last run,
+    retries included; "until_executing", to its start; "until_expired", for `singleton_ttl` seconds; "while_executing",
+    any number may be queued, and `singleton_on_conflict` says whether the others wait their turn ("wait", in the queue
+    and not in a pool's slot) or end as duplicates ("drop"); "until_and_while_executing", one queued and one running.
+
+    `singleton_queue_ttl`: seconds after which a call that no worker has begun gives its key up, for queues that are
+    purged; by default it never does. `singleton_on_store_error`: "fail", or "run" without the guarantee, with a
+    warning. Everything but `unique_on` and `singleton_key` may stand in the Celery configuration instead.
+
+    `delay` and `apply_async` raise DuplicateTaskError; StoreError and ConfigurationError, and then nothing was
+    published. Registering the task raises ConfigurationError for settings that cannot work.
+    """
+
+    abstract = True
+    Request = "locksmith.celery.request:SingletonRequest"
+    throws = (DuplicateTaskError,)
+
+    unique_on: ClassVar[Sequence[str] | None] = None
+    singleton_key: ClassVar[str | Callable[..., str] | None] = None
+    singleton_phase: ClassVar[Phase | None] = None
+    singleton_on_duplicate: ClassVar[OnDuplicate | None] = None
+    singleton_on_conflict: ClassVar[str | None] = None
+    singleton_on_store_error: ClassVar[str | None] = None
+    singleton_ttl: ClassVar[float | None] = None
+    singleton_queue_ttl: ClassVar[float | None] = None
+    raise_on_duplicate: ClassVar[bool | None] = None
+
+    _plan: Plan | None = None
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """Called by Celery when the task is registered."""
+        bound = super().bind(app)
+        install(app)
+        found = app._tasks.get(cls.name)
+        if isinstance(found, cls):
+            found._locksmith_plan()
+        return bound
+
+    def _locksmith_plan(self) -> Plan:
+        if self._plan is None:
+            self._plan = Plan(self, self.app.conf)
+        return self._plan
+
+    def key_for(self, *args: Any, **kwargs: Any) -> str:
+        """The key of a call with these arguments, as `locksmith celery explain` takes it.
+
+        Raises ConfigurationError for arguments that cannot be part of a key, TypeError for those that do not fit.
+        """
+        return self._locksmith_plan().key_of(args, kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task: under its key where a worker runs it, and plainly where it is called as a function."""
+        request = self.request_stack.top
+        if request is None or request.called_directly or getattr(request, "_locksmith_begun", False):
+            return super().__call__(*args, **kwargs)
+        request._locksmith_begun = True
+        if request.is_eager:
+            # Nothing was published. And not Task.__call__, which would hide the request from the task.
+            return self.run(*args, **kwargs)
+        return guard(self._locksmith_plan(), request, args, kwargs, super().__call__)

@@ -1,0 +1,95 @@
+"""What an application is given once: deduplication in its `send_task`, and a step in its workers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from locksmith.adapters.clients import ENV, BlockingSource
+from locksmith.celery import incarnation
+from locksmith.celery.ledger import Ledger
+from locksmith.client import Client
+from locksmith.errors import ConfigurationError
+from locksmith.recipes.permits import check_seconds
+
+WORKER_TTL: Final = 60.0
+_ATTRIBUTE: Final = "_locksmith"
+_installing: Final = threading.Lock()
+
+
+class Wiring:
+    """What we know of one application."""
+
+    def __init__(self, app: Any, client: Client | Callable[[], Client] | None) -> None:
+        self.app = app
+        self.client = client
+        self.publish: Callable[..., Any] = app.send_task
+        """The application's own `send_task`."""
+        self._ledger: tuple[int, Client, Ledger] | None = None
+        self._source: BlockingSource | None = None
+
+    @property
+    def worker_ttl(self) -> float:
+        """Seconds after which a worker that does not beat counts as dead. Raises ConfigurationError."""
+        told = self.app.conf.get("singleton_worker_ttl")
+        return WORKER_TTL if told is None else check_seconds("singleton_worker_ttl", told, positive=True)
+
+    def ledger(self) -> Ledger:
+        """The ledger of this process. Raises ConfigurationError where nothing says which store to use."""
+        if self._source is None:
+            self._source = BlockingSource(self.client, None if self.client is not None else self._url())
+        client, pid = self._source.get(), os.getpid()
+        known = self._ledger
+        if known is None or known[0] != pid or known[1] is not client:
+            known = self._ledger = pid, client, Ledger(client, lambda: incarnation.current, self.worker_ttl / 8)
+        return known[2]
+
+    def _url(self) -> str:
+        url = self.app.conf.get("locksmith_url") or os.environ.get(ENV)
+        if not isinstance(url, str):
+            raise ConfigurationError(
+                f"locksmith.celery does not know which store to use: set locksmith_url in the Celery configuration "
+                f"(CELERY_LOCKSMITH_URL through Django's settings), for example to redis://localhost:6379/0, or the "
+                f"environment variable {ENV}"
+            )
+        return url
+
+
+def install(app: Any, *, client: Client | Callable[[], Client] | None = None) -> None:
+    """Prepare a Celery application: calls of its Singleton tasks are folded, its workers beat for what they run.
+
+    `client`: a locksmith client, or a callable that returns one (asked in each process), instead of `locksmith_url`.
+    Defining a task with `base=Singleton` does this by itself; say it yourself in producers that know tasks by name
+    only, and to give a client. Idempotent. Sends nothing. Raises ConfigurationError where it was installed with
+    another client.
+    """
+    from locksmith.celery.publishing import Publisher
+    from locksmith.celery.worker import HeartStep
+
+    app = getattr(app, "_get_current_object", lambda: app)()  # what stands behind celery.current_app
+    with _installing:
+        wired = _found(app)
+        if wired is None:
+            wiring = Wiring(app, client)
+            app.send_task = Publisher(wiring)
+            app.steps["worker"].add(HeartStep)
+            setattr(app, _ATTRIBUTE, wiring)
+        elif client is not None and wired.client is not client:
+            if wired.client is not None:
+                raise ConfigurationError("this application was given another client already: install it once")
+            wired.client, wired._source = client, None
+
+
+def wiring_of(app: Any) -> Wiring:
+    """What `install` left in an application. Raises ConfigurationError where it was not installed."""
+    wired = _found(app)
+    if wired is None:
+        raise ConfigurationError("locksmith.celery was not installed in this application: call install(app)")
+    return wired
+
+
+def _found(app: Any) -> Wiring | None:
+    found = getattr(app, "__dict__", {}).get(_ATTRIBUTE)
+    return found if isinstance(found, Wiring) else None
