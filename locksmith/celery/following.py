@@ -14,7 +14,7 @@ from locksmith.celery.putting_off import end_as_duplicate, put_off
 from locksmith.errors import DuplicateTaskError
 
 GRACE: Final = 4
-"""How often a follower comes back for a result after the key was given back: that is done before the result is stored."""
+"""How often a follower comes back for a result once the key is free: that is given back before the result is stored."""
 
 
 def follow(plan: Plan, request: Any, mark: Mark, ledger: Ledger) -> tuple[bool, Any]:

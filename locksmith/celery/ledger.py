@@ -61,9 +61,7 @@ class Ledger:
         self._engine.refuse_unusable()
         expect: int | Expect = ABSENT if over is None else over.version
         kept = None if ttl is None else max(ttl, self._engine.store.min_ttl)
-        return replace(
-            entry, version=drive(self._engine.store.put(place.cell, entry.dump(), expect=expect, ttl=kept))
-        )
+        return replace(entry, version=drive(self._engine.store.put(place.cell, entry.dump(), expect=expect, ttl=kept)))
 
     def erase(self, place: Place, entry: Entry) -> bool:
         """Delete this very entry; False where it has changed since it was read or written."""

@@ -36,7 +36,11 @@ class Mark:
 
 def of_request(request: Any) -> Mark | None:
     """The mark of a message, from Celery's request of it; None where it has none."""
-    told = getattr(request, HEADER, None)
+    return read(getattr(request, HEADER, None))
+
+
+def read(told: Any) -> Mark | None:
+    """The mark in a header; None where there is none."""
     if not isinstance(told, dict) or not isinstance(told.get("key"), str):
         return None
     return Mark(

@@ -23,8 +23,8 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 _SECONDS: Final = ("ttl", "queue_ttl")
 _NOT_OFFERED: Final = {
-    "lock_expiry": "say singleton_queue_ttl (how long a call that nobody takes keeps its key), or the phase "
-    '"until_expired" with singleton_ttl',
+    "lock_expiry": "say singleton_queue_ttl (how long a call that nobody takes keeps its key), or the "
+    'phase "until_expired" with singleton_ttl',
     "max_queued": "one call of a key at a time is queued",
     "singleton_backend_class": "the store is locksmith_url",
     "singleton_backend_url": "the store is locksmith_url",
@@ -51,8 +51,8 @@ class Options:
                 check_seconds(f"singleton_{what}", value, positive=True)
         if (self.phase == "until_expired") != (self.ttl is not None):
             raise ConfigurationError(
-                'singleton_ttl, the seconds until an equal call is accepted again, belongs to the phase "until_expired" '
-                "and to no other, which needs it"
+                'singleton_ttl, seconds until an equal call is accepted again, belongs to the phase "until_expired": '
+                "that one needs it, and the others have no use for it"
             )
 
     @property
@@ -92,7 +92,7 @@ def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
     return Options(**found)
 
 
-def for_call(options: Options, given: Mapping[str, Any]) -> tuple[Options, str | None]:
+def for_call(options: Options, given: Any) -> tuple[Options, str | None]:
     """The options of one call, `apply_async(singleton={...})`, and its key where it brings one."""
     known = {"on_duplicate", "key"}
     if not isinstance(given, Mapping) or not known.issuperset(given):

@@ -52,7 +52,7 @@ class Call:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody relies on this call's own id or on what comes after it, so that it needs an end of its own."""
+        """Whether somebody relies on this call's own id or on what comes after it, so that it needs an end."""
         return any(self.send.get(what) for what in _CANVAS)
 
 
@@ -97,7 +97,8 @@ class Publisher:
         elif key is None:
             key = plan.key_of(tuple(args or ()), kwargs or {})
         options["task_id"] = task_id or str(uuid4())
-        call = Call(plan, settings, key, options["task_id"], mark is not None, options, name, args, kwargs)
+        again = mark is not None or bool(options.get("retries"))
+        call = Call(plan, settings, key, options["task_id"], again, options, name, args, kwargs)
         if not settings.queues:
             return self._publish(name, args, kwargs, options, Mark(key))
         try:
@@ -112,12 +113,12 @@ class Publisher:
             self._left.pop()
             logger.warning("%s is published without its key %r: %s", name, key, error)
             return self._publish(name, args, kwargs, options, Mark(key))
-        if taken is not None and taken.id != call.id:
+        if isinstance(taken, Entry):
             return self._duplicate(call, taken)
         try:
             return self._publish(name, args, kwargs, options, Mark(key))
         except BaseException:
-            if taken is not None and not call.again:
+            if taken and not call.again:
                 self._left.append((plan.queue(key), call.id))
                 with suppress(StoreError):
                     self._undo_earlier(ledger)
@@ -132,18 +133,19 @@ class Publisher:
             with suppress(ValueError):
                 self._left.remove((place, task_id))
 
-    def _take(self, ledger: Ledger, call: Call) -> Entry | None:
-        """Take the key: our entry, or that of whoever has it; None for a retry that goes on without."""
+    def _take(self, ledger: Ledger, call: Call) -> Entry | bool:
+        """Take the key: True, or the entry of whoever has it; False for a retry that goes on without."""
         place = call.plan.queue(call.key)
         if call.again and call.options.phase == "until_expired":
-            return None
+            return False
         while True:
             found = ledger.read(place)
-            if found is not None and found.id != call.id and not ledger.is_vacant(found):
+            if found is not None and not (call.again and found.id == call.id) and not ledger.is_vacant(found):
                 # A call that has begun is not a duplicate of one that came later.
-                return None if call.again else found
+                return False if call.again else found
             with suppress(CellConflict):
-                return ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
+                ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
+                return True
 
     def _kept(self, call: Call) -> float | None:
         """Seconds for which the key is kept, where anything but a worker may end that."""
@@ -171,12 +173,12 @@ class Publisher:
             raise DuplicateTaskError(
                 f"an equal call of {call.name} is {holder.state}, as task {holder.id}: leave it to that one", holder.id
             )
-        if call.awaited:
+        if call.awaited and holder.id != call.id:
             # Its own id, links, chain or chord need an end, which a worker brings about: see running.py.
             mark = Mark(call.key, after=holder.id, skip=how == "skip")
             return self._publish(call.name, call.args, call.kwargs, call.send, mark)
         if how == "skip":
-            return EagerResult(None, None, states.IGNORED)
+            return EagerResult(None, None, states.IGNORED)  # type: ignore[arg-type]  # it has no id: nothing was published
         make: Callable[[str], Any] = call.send.get("result_cls") or self._app.AsyncResult
         return make(holder.id)
 

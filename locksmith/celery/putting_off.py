@@ -33,8 +33,8 @@ def put_off(plan: Plan, request: Any, mark: Mark) -> NoReturn:
 def end_as_duplicate(plan: Plan, request: Any, holder: str) -> NoReturn:
     """End a duplicate that has reached a worker. Raises Ignore, or DuplicateTaskError where something comes after it.
 
-    Its result is REVOKED, so that nobody waits for it for ever. Where a chain, chord, group or link comes after it, only
-    a failure reaches those as well.
+    Its result is REVOKED, so that nobody waits for it for ever. Where a chain, chord, group or link comes after it,
+    only a failure reaches those as well.
     """
     why = f"an equal call of {plan.name} has the key, as task {holder}"
     if request.chain or request.chord or request.group or request.callbacks or request.errbacks:

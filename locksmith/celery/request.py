@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any, Final
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in its stubs
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
@@ -53,13 +53,13 @@ class SingletonRequest(Request):
         super().reject(requeue=requeue)
 
     def _announce_revoked(self, *args: Any, **kwargs: Any) -> None:
-        super()._announce_revoked(*args, **kwargs)
+        super()._announce_revoked(*args, **kwargs)  # type: ignore[misc]  # Celery's own, which its stubs leave out
         self._over()
 
     def _announce_cancelled(self, *args: Any, **kwargs: Any) -> None:
         # Celery cancels what it cannot acknowledge any more; the broker delivers it again.
         self._requeue()
-        super()._announce_cancelled(*args, **kwargs)
+        super()._announce_cancelled(*args, **kwargs)  # type: ignore[misc]  # as above
 
     def _over(self) -> None:
         """This call will not run any more, or is ended with its process right now."""
@@ -69,7 +69,7 @@ class SingletonRequest(Request):
         plan, key = self._key()
         if plan is not None and key is not None:
             # Of a pool in this process Celery has other ids than those of processes.
-            pid = self.worker_pid if beating.forks else os.getpid()
+            pid: Any = self.worker_pid if beating.forks else os.getpid()
             began = None if self.time_start is None else pid
             beating.farewell(Farewell(self.id, self._ending(plan, key), began))
 
@@ -89,7 +89,7 @@ class SingletonRequest(Request):
 
     def _key(self) -> tuple[Plan | None, str | None]:
         plan = plan_of(self.task)
-        mark = marks.of_request(self._context)
+        mark = marks.read(self.request_dict.get(marks.HEADER))
         if plan is None or mark is not None:
             return plan, None if mark is None else mark.key
         try:

@@ -55,9 +55,7 @@ class Arrival:
         return str(self.request.id)
 
 
-def guard(
-    plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], body: Callable[..., R]
-) -> R:
+def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], body: Callable[..., R]) -> R:
     """Run a task's body under its key. Raises what the body raises; Ignore where it is not to run, here or now."""
     mark = marks.of_request(request)
     try:
@@ -72,7 +70,8 @@ def guard(
                 return result  # type: ignore[no-any-return]  # what the equal call returned
         held = _begin(ledger, arrival)
     except StoreError as error:
-        held = _without_store(arrival, error)
+        held = None
+        _without_store(arrival, error)
     except Ignore:
         raise
     except Exception:
@@ -97,7 +96,7 @@ def _run(held: Held, plan: Plan, body: Callable[[], R]) -> R:
         result = body()
     except Reject as error:
         held.ledger.ended(held.entry)
-        _rejected(held, plan, requeue=bool(error.requeue))
+        _rejected(held, plan, requeue=bool(getattr(error, "requeue", False)))
         raise
     except Exception:
         held.ledger.ended(held.entry)
@@ -238,7 +237,8 @@ def _persistently(do: Callable[[], None]) -> None:
             return
         except StoreError as error:
             if pause is None:
-                logger.warning("a key could not be given back, and is free when this worker's next beats say so: %s", error)
+                logger.warning(
+                    "a key could not be given back, and is free when this worker's next beats say so: %s", error
+                )
                 return
         time.sleep(pause)
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from celery import Task
 
@@ -13,8 +13,13 @@ from locksmith.celery.running import guard
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
 
+if TYPE_CHECKING:
+    _Task: TypeAlias = Task[..., Any]
+else:
+    _Task = Task
 
-class Singleton(Task):
+
+class Singleton(_Task):
     """A base for tasks: `@app.task(base=Singleton)`. While an equal call is queued or runs, another one is folded in.
 
     Which calls are equal: those with the same arguments, however they are given; with `unique_on` those with the same
@@ -78,7 +83,7 @@ class Singleton(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task: under its key where a worker runs it, and plainly where it is called as a function."""
-        request = self.request_stack.top
+        request: Any = self.request_stack.top
         if request is None or request.called_directly or getattr(request, "_locksmith_begun", False):
             return super().__call__(*args, **kwargs)
         request._locksmith_begun = True

@@ -1,9 +1,9 @@
 """Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
 
-A user's cell lies under `cell:NAME`, an election's under `election:NAME`, what `locksmith run NAME` is told and
-tells under `run:orders:NAME` and `run:report:NAME`, and what is known of a Celery task under `task:`. Completion records lie under the very
-name that they are about, so that a cluster keeps both on one node; a name that begins like one of the others is put
-aside, under `record:NAME`.
+A user's cell lies under `cell:NAME`, an election's under `election:NAME`, what `locksmith run NAME` is told and tells
+under `run:orders:NAME` and `run:report:NAME`, and what is known of Celery tasks and workers under `task:`. Completion
+records lie under the very name that they are about, so that a cluster keeps both on one node; a name that begins like
+one of the others is put aside, under `record:NAME`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 
 from locksmith.celery import DuplicateTaskError
 from locksmith.celery.ledger import is_alive
+from locksmith.celery.wiring import wiring_of
 from locksmith.testing.waiting import eventually
 
 pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
@@ -172,13 +173,26 @@ def test_raise_and_skip(crew, name):
 
 
 def test_the_same_message_twice(crew, name):
-    """Two deliveries of one call, as of a broker that loses patience: the second is dropped, the result is the first's."""
+    """Two deliveries of one call, as of a broker that loses patience: the second is dropped."""
     task_id = str(uuid.uuid4())
     crew.work.apply_async([name], {"gate": name}, task_id=task_id)
     crew.begun(name)
-    crew.work.apply_async([name], {"gate": name}, task_id=task_id)
+    key = crew.work.key_for(name, gate=name)
+    wiring_of(crew.app).publish("work", [name], {"gate": name}, task_id=task_id, headers={"locksmith": {"key": key}})
     probe = crew.work.delay(f"{name}-probe")  # behind it in the queue
     assert probe.get(timeout=SOON)
+    crew.told.open(name)
+    assert crew.app.AsyncResult(task_id).get(timeout=SOON) == f"{name} done"
+    assert len(crew.told.lines("begin", name)) == 1
+
+
+def test_published_twice_under_one_id(crew, name):
+    task_id = str(uuid.uuid4())
+    for _ in range(2):
+        assert crew.work.apply_async([name], {"gate": name}, task_id=task_id).id == task_id
+    crew.begun(name)
+    assert crew.work.apply_async([name], {"gate": name}, task_id=task_id).id == task_id
+    assert crew.entry("work", name, gate=name).state == "running"
     crew.told.open(name)
     assert crew.app.AsyncResult(task_id).get(timeout=SOON) == f"{name} done"
     assert len(crew.told.lines("begin", name)) == 1

@@ -48,10 +48,14 @@ class Told:
             time.sleep(0.01)
 
 
-def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Celery:
+def make(
+    broker: str, backend: str, store: str, folder: str, *, visibility_timeout: float | None = None, **conf: Any
+) -> Celery:
     """An application: the same in the test and in its workers."""
     app = Celery("crew", broker=broker, backend=backend)
     told = Told(Path(folder))
+    if visibility_timeout is not None:
+        app.conf.broker_transport_options = {"visibility_timeout": visibility_timeout}
     app.conf.update(
         locksmith_url=store,
         broker_connection_retry_on_startup=True,
@@ -79,7 +83,7 @@ def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Cel
 
 
 def _life(app: Celery, told: Told) -> None:
-    @app.task(base=Singleton, bind=True, name="work")
+    @app.task(shared=False, base=Singleton, bind=True, name="work")
     def work(self: Any, name: str, how: str = "return", gate: str | None = None) -> str:
         told.note("begin", name, self.request.id, os.getpid())
         if gate is not None:
@@ -88,12 +92,14 @@ def _life(app: Celery, told: Told) -> None:
         told.note("end", name, self.request.id, os.getpid())
         return f"{name} {done}"
 
-    app.task(base=Singleton, bind=True, name="late", acks_late=True)(work.run.__func__)
-    app.task(base=Singleton, bind=True, name="loyal", acks_late=True, reject_on_worker_lost=True)(work.run.__func__)
-    app.task(base=Singleton, bind=True, name="raising", singleton_on_duplicate="raise")(work.run.__func__)
-    app.task(base=Singleton, bind=True, name="skipping", singleton_on_duplicate="skip")(work.run.__func__)
+    app.task(shared=False, base=Singleton, bind=True, name="late", acks_late=True)(work.run.__func__)
+    app.task(shared=False, base=Singleton, bind=True, name="loyal", acks_late=True, reject_on_worker_lost=True)(
+        work.run.__func__
+    )
+    app.task(shared=False, base=Singleton, bind=True, name="raising", singleton_on_duplicate="raise")(work.run.__func__)
+    app.task(shared=False, base=Singleton, bind=True, name="skipping", singleton_on_duplicate="skip")(work.run.__func__)
 
-    @app.task(base=Singleton, bind=True, name="flaky", autoretry_for=(OSError,), retry_backoff=False,
+    @app.task(shared=False, base=Singleton, bind=True, name="flaky", autoretry_for=(OSError,), retry_backoff=False,
               default_retry_delay=1, max_retries=3)  # fmt: skip
     def flaky(self: Any, name: str) -> int:
         told.note("begin", name, self.request.id, self.request.retries)
@@ -101,7 +107,7 @@ def _life(app: Celery, told: Told) -> None:
             raise OSError("not yet")
         return int(self.request.retries)
 
-    @app.task(base=Singleton, bind=True, name="mutate")
+    @app.task(shared=False, base=Singleton, bind=True, name="mutate")
     def mutate(self: Any, items: list[int], more: dict[str, int]) -> int:
         items.append(1)
         more["x"] = 1
@@ -109,11 +115,11 @@ def _life(app: Celery, told: Told) -> None:
             raise self.retry(countdown=0.1)
         return len(items)
 
-    @app.task(name="add")
+    @app.task(shared=False, name="add")
     def add(*numbers: Any) -> str:
         return "+".join(map(str, numbers))
 
-    @app.task(name="collect")
+    @app.task(shared=False, name="collect")
     def collect(results: list[str]) -> list[str]:
         return results
 
@@ -151,7 +157,7 @@ def _phases(app: Celery, told: Told) -> None:
         return self.request.id
 
     def task(name: str, **options: Any) -> None:
-        app.task(base=Singleton, bind=True, name=name, unique_on=["name"], **options)(body)
+        app.task(shared=False, base=Singleton, bind=True, name=name, unique_on=["name"], **options)(body)
 
     task("until_executing", singleton_phase="until_executing")
     task("until_expired", singleton_phase="until_expired", singleton_ttl=300)
@@ -161,7 +167,7 @@ def _phases(app: Celery, told: Told) -> None:
 
 
 def _once_tasks(app: Celery, told: Told) -> None:
-    @app.task(name="once", bind=True, autoretry_for=(OSError,), default_retry_delay=0, max_retries=2)
+    @app.task(shared=False, name="once", bind=True, autoretry_for=(OSError,), default_retry_delay=0, max_retries=2)
     @locksmith.run_once("once:{name}", store=app.conf.locksmith_url, ttl=5)
     def once(self: Any, name: str, how: str = "return", gate: str | None = None) -> str:
         told.note("begin", name, self.request.id, locksmith.current_lease().token)
@@ -172,7 +178,7 @@ def _once_tasks(app: Celery, told: Told) -> None:
         _do(self, how)
         return name
 
-    @app.task(name="digest", bind=True)
+    @app.task(shared=False, name="digest", bind=True)
     @locksmith.run_once(store=app.conf.locksmith_url, ttl=5)
     def digest(self: Any, name: str, gate: str | None = None) -> str:
         told.note("begin", name, self.request.id)
