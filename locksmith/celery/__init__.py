@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from locksmith.errors import DriverMissing
+
+try:
+    import celery as _celery  # noqa: F401
+except ImportError as error:  # pragma: no cover - the tests have it
+    raise DriverMissing(
+        "locksmith.celery needs Celery, which is not installed: pip install 'locksmith[celery]'"
+    ) from error
+
 from locksmith.celery.singleton import Singleton
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError

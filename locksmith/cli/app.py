@@ -29,6 +29,7 @@ _HOMES: Final = {
     "break": "locksmith.cli.breaking",
     "run": "locksmith.cli.run",
     "ctl": "locksmith.cli.ctl",
+    "celery": "locksmith.cli.celery",
     "doctor": "locksmith.cli.doctor",
     "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",

@@ -48,14 +48,10 @@ class Told:
             time.sleep(0.01)
 
 
-def make(
-    broker: str, backend: str, store: str, folder: str, *, visibility_timeout: float | None = None, **conf: Any
-) -> Celery:
+def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Celery:
     """An application: the same in the test and in its workers."""
     app = Celery("crew", broker=broker, backend=backend)
     told = Told(Path(folder))
-    if visibility_timeout is not None:
-        app.conf.broker_transport_options = {"visibility_timeout": visibility_timeout}
     app.conf.update(
         locksmith_url=store,
         broker_connection_retry_on_startup=True,
