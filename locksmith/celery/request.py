@@ -6,8 +6,7 @@ import logging
 import os
 from typing import Any, Final
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in its stubs
-from billiard.exceptions import WorkerLostError
+from celery.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from locksmith.celery import marks
@@ -36,7 +35,7 @@ class SingletonRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The task has failed: by an exception, which its child has seen, or because the child is no more."""
         error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
+        if type(error).__name__ == "ExceptionWithTraceback":
             error = error.exc
         lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         if lost and self.task.acks_late and self.task.reject_on_worker_lost:
