@@ -42,6 +42,7 @@ class Call:
     options: Options
     key: str
     id: str
+    """The task id; empty until it is needed, which for most duplicates it never is."""
     again: bool
     """Whether this is the next message of a call that has begun already: a retry."""
     send: dict[str, Any]
@@ -49,6 +50,11 @@ class Call:
     name: str
     args: Any
     kwargs: Any
+
+    @property
+    def insists(self) -> bool:
+        """Whether it is published even where the store cannot be asked: a retry must not be lost for that."""
+        return self.again or self.options.on_store_error == "run"
 
     @property
     def awaited(self) -> bool:
@@ -96,9 +102,8 @@ class Publisher:
             key = mark.key
         elif key is None:
             key = plan.key_of(tuple(args or ()), kwargs or {})
-        options["task_id"] = task_id or str(uuid4())
         again = mark is not None or bool(options.get("retries"))
-        call = Call(plan, settings, key, options["task_id"], again, options, name, args, kwargs)
+        call = Call(plan, settings, key, task_id or "", again, options, name, args, kwargs)
         if not settings.queues:
             return self._publish(name, args, kwargs, options, Mark(key))
         try:
@@ -106,11 +111,8 @@ class Publisher:
             self._undo_earlier(ledger)
             taken = self._take(ledger, call)
         except StoreError as error:
-            # It may have been taken, with the answer lost.
-            self._left.append((plan.queue(key), call.id))
-            if settings.on_store_error == "fail":
+            if not call.insists:
                 raise
-            self._left.pop()
             logger.warning("%s is published without its key %r: %s", name, key, error)
             return self._publish(name, args, kwargs, options, Mark(key))
         if isinstance(taken, Entry):
@@ -143,8 +145,15 @@ class Publisher:
             if found is not None and not (call.again and found.id == call.id) and not ledger.is_vacant(found):
                 # A call that has begun is not a duplicate of one that came later.
                 return False if call.again else found
+            if not call.id:
+                call.id = call.send["task_id"] = str(uuid4())
             with suppress(CellConflict):
-                ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
+                try:
+                    ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
+                except StoreError:
+                    if not call.insists:
+                        self._left.append((place, call.id))  # it may have been written, with the answer lost
+                    raise
                 return True
 
     def _kept(self, call: Call) -> float | None:

@@ -167,6 +167,9 @@ def _judge_again(ledger: Ledger, arrival: Arrival, found: Entry) -> None:
 def _refuse(arrival: Arrival, found: Entry, *, apart: bool) -> NoReturn:
     if apart and arrival.plan.options.on_conflict == "wait":
         put_off(arrival.plan, arrival.request, arrival.mark)
+    if arrival.mark.after is not None:
+        # The call that it followed has left no result, and another one has the key by now: it follows that one.
+        put_off(arrival.plan, arrival.request, Mark(arrival.mark.key, after=found.id))
     end_as_duplicate(arrival.plan, arrival.request, found.id)
 
 

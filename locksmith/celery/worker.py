@@ -114,9 +114,8 @@ class Heart:
         except StoreError as error:
             logger.warning("this worker could not say that it lives, its calls lose their keys in %s s: %s", ttl, error)
             return min(_RETRY, ttl / 4)
-        except LocksmithError as error:
+        except Exception as error:  # noqa: BLE001 - a heart that stops beating for anything is worse
             logger.error("Singleton tasks are put off, since this worker cannot say that it lives: %s", error)  # noqa: TRY400 - the sentence says it all
-            return ttl
         return ttl / 4
 
     def _ids(self) -> frozenset[str] | None:

@@ -70,10 +70,11 @@ def test_a_follower_fails_as_the_call_that_it_follows(crew, name):
 def test_a_follower_of_a_call_that_left_no_result_runs_itself(crew, name):
     crew.work.apply_async([name], {"gate": name}, ignore_result=True)
     crew.begun(name)
-    result = chain(crew.work.si(name, gate=name), crew.add.s("next")).delay()
+    results = [chain(crew.work.si(name, gate=name), crew.add.s("next")).delay() for _ in range(3)]
     crew.told.open(name)
-    assert result.get(timeout=SOON) == f"{name} done+next"
-    assert len(crew.told.lines("begin", name)) == 2
+    for result in results:
+        assert result.get(timeout=SOON) == f"{name} done+next"
+    assert 2 <= len(crew.told.lines("begin", name)) <= 4
 
 
 def test_skipped_in_a_chain(crew, name):

@@ -271,6 +271,23 @@ def test_the_store_is_down(app, monkeypatch, caplog):
     assert "published without its key" in caplog.text
 
 
+def test_a_retry_is_published_even_if_the_store_is_down(app, monkeypatch):
+    one = task(app, add, name="one")
+    first = one.delay(1)
+    store = wiring_of(app).ledger()._engine.store
+
+    async def down(*args: Any) -> None:
+        raise StoreUnavailable("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get", down)
+        assert one.apply_async([1], task_id=first.id, retries=1).id == first.id
+        with pytest.raises(StoreUnavailable):
+            one.apply_async([1], task_id=first.id)
+    assert messages(app) == 2
+    assert one.delay(1).id == first.id  # and none of that has taken its key away
+
+
 def test_how_long_a_queued_call_keeps_its_key(app, monkeypatch):
     store = wiring_of(app).ledger()._engine.store
     ttls = []

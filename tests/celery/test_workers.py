@@ -12,7 +12,7 @@ from celeryworkers import Crew
 from locksmith.celery.ledger import is_alive
 from locksmith.testing.waiting import eventually
 
-pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
+pytestmark = [pytest.mark.redis, pytest.mark.native_threads, pytest.mark.slow]
 SOON = 40.0
 
 
