@@ -126,6 +126,13 @@ def test_killed_and_delivered_again_at_once(crew, name):
     assert crew.entry("loyal", name, "die-once") is None
 
 
+def test_rejected_to_be_delivered_again(crew, name):
+    first = crew.late.delay(name, "requeue-once")
+    assert first.get(timeout=SOON) == f"{name} done"
+    assert len(crew.told.lines("begin", name)) == 2
+    assert crew.entry("late", name, "requeue-once") is None
+
+
 def test_revoked_before_it_runs(crew, name):
     first = crew.work.apply_async([name], countdown=3)
     first.revoke()

@@ -121,18 +121,20 @@ def _life(app: Celery, told: Told) -> None:
 
 
 def _do(self: Any, how: str) -> str:
-    if how == "raise":
-        raise ValueError("as told")
+    errors = {
+        "raise": ValueError("as told"), "ignore": Ignore(),
+        "reject": Reject("as told", requeue=False), "requeue": Reject("as told", requeue=True),
+    }  # fmt: skip
+    if how.endswith("-once"):
+        if self.app.told.lines(how, self.request.id):
+            return "done"
+        self.app.told.note(how, self.request.id)
+        how = how.removesuffix("-once")
+    if how in errors:
+        raise errors[how]
     if how == "retry" and self.request.retries == 0:
         raise self.retry(countdown=1)
-    if how == "ignore":
-        raise Ignore
-    if how == "reject":
-        raise Reject("as told", requeue=False)
     if how == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "die-once" and not self.app.told.lines("died"):
-        self.app.told.note("died")
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "soft":
         try:
