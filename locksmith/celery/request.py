@@ -14,7 +14,7 @@ from locksmith.celery.ledger import Place
 from locksmith.celery.plan import Plan, plan_of
 from locksmith.celery.publishing import places_of
 from locksmith.celery.wiring import wiring_of
-from locksmith.celery.worker import Farewell, heart
+from locksmith.celery.worker import Farewell, at_work, heart
 from locksmith.errors import StoreError
 
 logger: Final = logging.getLogger("locksmith.celery")
@@ -26,10 +26,20 @@ class SingletonRequest(Request):
     _will_return = False
     """Whether the broker was told to deliver the message once more."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        at_work.add(self)
+
+    def on_success(self, *args: Any, **kwargs: Any) -> Any:
+        """The task has ended in its child."""
+        at_work.discard(self)
+        return super().on_success(*args, **kwargs)
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit has passed, and the pool kills the child."""
         super().on_timeout(soft, timeout)
         if not soft:
+            at_work.discard(self)
             self._over()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -42,6 +52,7 @@ class SingletonRequest(Request):
             # Before the broker is told: whoever gets the message must find it queued.
             self._requeue()
         super().on_failure(exc_info, send_failed_event, return_ok)
+        at_work.discard(self)
         # A Celery that publishes it once more by itself has taken the key for that.
         if lost and not getattr(self.task, "retry_on_worker_lost", False):
             self._over()
@@ -52,11 +63,13 @@ class SingletonRequest(Request):
         super().reject(requeue=requeue)
 
     def _announce_revoked(self, *args: Any, **kwargs: Any) -> None:
+        at_work.discard(self)
         super()._announce_revoked(*args, **kwargs)  # type: ignore[misc]  # Celery's own, which its stubs leave out
         self._over()
 
     def _announce_cancelled(self, *args: Any, **kwargs: Any) -> None:
         # Celery cancels what it cannot acknowledge any more; the broker delivers it again.
+        at_work.discard(self)
         self._requeue()
         super()._announce_cancelled(*args, **kwargs)  # type: ignore[misc]  # as above
 

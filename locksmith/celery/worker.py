@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakSet
 
 from celery import bootsteps, signals
 from celery.worker import state
@@ -119,7 +120,10 @@ class Heart:
         return ttl / 4
 
     def _ids(self) -> frozenset[str] | None:
-        now = frozenset(request.id for request in _requests() if plan_of(request.task) is not None)
+        requests = _requests()
+        if requests is None:
+            return None
+        now = frozenset(request.id for request in requests if plan_of(request.task) is not None)
         leaving = frozenset(farewell.task_id for farewell in tuple(self._farewells))
         # Those of the beat before as well: a request changes from one of Celery's sets to another.
         listed = now | leaving | self._listed
@@ -140,14 +144,17 @@ class Heart:
         return False
 
 
-def _requests() -> list[Any]:
-    # Both: Celery empties the reserved ones when it loses the broker, while what runs runs on.
-    for _ in range(100):
+at_work: Final[WeakSet[Any]] = WeakSet()
+"""Requests that have not ended. Celery forgets its own list of them when it loses the broker, while they run on."""
+
+
+def _requests() -> list[Any] | None:
+    for _ in range(1000):
         try:
-            return [*state.reserved_requests, *state.active_requests]
+            return [*at_work, *state.reserved_requests, *state.active_requests]
         except RuntimeError:
-            continue  # one came or went while we looked
-    return []
+            continue  # one came while we looked
+    return None
 
 
 _hearts: dict[int, Heart] = {}

@@ -9,7 +9,7 @@ import pytest
 from celery import states
 from celeryworkers import Crew
 
-from locksmith.celery.ledger import is_alive
+from locksmith.celery.ledger import Place, is_alive
 from locksmith.testing.waiting import eventually
 
 pytestmark = [pytest.mark.redis, pytest.mark.native_threads, pytest.mark.slow]
@@ -114,6 +114,26 @@ def test_a_worker_that_is_told_to_end_finishes_its_calls_and_takes_its_leave(sta
     worker.process.wait(SOON)
     crew.ledger._seen.clear()
     assert crew.ledger.presence(entry.worker) is None
+
+
+def test_a_worker_lists_the_calls_it_has_and_no_others(start_crew, name):
+    """What ended there without giving its key back is free for the next equal call."""
+    crew = start_crew(singleton_worker_ttl=4.0)
+    crew.worker("-c", "1")
+    first = crew.work.delay(name, gate=name)
+    crew.begun(name)
+    entry = crew.entry("work", name, gate=name)
+
+    def ids():
+        return crew.ledger.presence(entry.worker).ids
+
+    eventually(lambda: first.id in ids(), within=SOON, what="it lists the call that runs")
+    crew.told.open(name)
+    assert first.get(timeout=SOON)
+    place = Place(crew.work.key_for(name, gate=name), "queue")
+    left = crew.ledger.write(place, entry, None)  # as if it could not have been given back
+    eventually(lambda: crew.ledger.is_vacant(left), within=SOON, what="the call is listed no more")
+    assert crew.work.delay(name, gate=name).get(timeout=SOON) == f"{name} done"
 
 
 def test_a_paused_worker_loses_its_keys_and_says_so(start_crew, name):
