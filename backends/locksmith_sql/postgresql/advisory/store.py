@@ -33,7 +33,7 @@ _logger: Final = logging.getLogger("locksmith")
 class AdvisoryStore(Line):
     """A claim is a session lock. It ends with its session: given back, broken off, or silent for a ttl."""
 
-    guarantees = Guarantee.FENCED | Guarantee.PUSH | Guarantee.CLOCK | Guarantee.SHARED
+    guarantees = Guarantee.FENCED | Guarantee.PUSH | Guarantee.SHARED
     by_session = True
     by_connection = True
     heart_from_outside = False
