@@ -11,6 +11,7 @@ import pytest
 
 import locksmith
 from locksmith.errors import (
+    ClientClosed,
     ConfigurationError,
     GuaranteeMissing,
     InvalidTTL,
@@ -358,3 +359,40 @@ def test_what_it_has_not_got(face: Any, make: Any, claim: Any, url: str) -> None
 
 def _run(face: Any, work: Coroutine[Any, Any, Any]) -> None:
     face.run(work)
+
+
+def test_abandoned_while_it_goes_to_stand_in_line(
+    face: Any, make: Any, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was still being opened then does not end up in the queue, nor does one of a closed store."""
+    holder, waiter = make(), make()
+    held = face.run(holder.acquire(claim(), queue=False))
+    opened, leaving = waiter._sessions._open, claim()
+
+    async def abandoned(ttl: float, until: float) -> Any:
+        session = await opened(ttl, until)
+        if waiter._lines:
+            await waiter.abandon(leaving, tombstone=True)
+        return session
+
+    monkeypatch.setattr(waiter._sessions, "_open", abandoned)
+    assert face.run(waiter.acquire(leaving, queue=True)) is None
+    assert not face.run(holder.inspect("n")).waiters
+    assert face.run(holder.release(held))
+    assert isinstance(face.run(holder.acquire(claim(), queue=False)), Grant)
+
+
+def test_a_store_that_is_closed_while_it_opens_a_session(
+    face: Any, make: Any, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    opened = store._sessions.link.open
+
+    def closing(until: float) -> Any:
+        store._sessions._closed = True
+        return opened(until)
+
+    monkeypatch.setattr(store._sessions.link, "open", closing)
+    with pytest.raises(ClientClosed):
+        face.run(store.acquire(claim(), queue=True))
+    assert not store._sessions._all

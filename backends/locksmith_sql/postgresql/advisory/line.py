@@ -43,13 +43,15 @@ class Line(Taking):
         self._brief.add(claim.key)
         try:
             hold = await self._enter(claim, _BRIEFLY)
+            if hold is None:
+                return None
             if hold.token:
                 return Grant(claim, hold.token, claim.ttl, hold.since)
             return None if self._buried(claim.owner) else self._ticket(claim, hold)
         finally:
             self._brief.discard(claim.key)
 
-    async def _queue(self, claim: Claim) -> Ticket:
+    async def _queue(self, claim: Claim) -> Ticket | None:
         ticket = self._ticket(claim)
         try:
             if self._lines[claim.key][0] is ticket:
@@ -57,6 +59,9 @@ class Line(Taking):
         except BaseException:
             self.leave(ticket)
             raise
+        if self._buried(claim.owner):
+            self.leave(ticket)
+            return None
         return ticket
 
     def _ticket(self, claim: Claim, hold: Hold | None = None) -> Ticket:
@@ -66,14 +71,18 @@ class Line(Taking):
             self._lines.setdefault(claim.key, []).append(ticket)
         return ticket
 
-    async def _enter(self, claim: Claim, seconds: float = 0.0) -> Hold:
-        """Stand in the server's queue, and wait so long for the turn."""
+    async def _enter(self, claim: Claim, seconds: float = 0.0) -> Hold | None:
+        """Stand in the server's queue, and wait so long for the turn. None for whoever was abandoned meanwhile."""
         lock = self._statements.lock(claim.key)
         while True:
             session, fresh = await self._sessions.spare(claim.ttl, self._until)
             hold = Hold(claim.owner, lock, session, waits=True)
             hold.since = self.runtime.clock.now()
             session.holds[lock] = self._holds[claim.owner] = hold
+            if self._buried(claim.owner):  # whoever abandons it later than this finds the hold
+                self._forget(hold)
+                self._sessions.take_back(session)
+                return None
             try:
                 await session.begin(self._statements.wait, self._terms(claim, lock), seconds, partial(self._hear, hold))
             except Broken:

@@ -69,11 +69,6 @@ class AdvisoryPeople(People):
         self._sessions.take_back(session)
         return Finding("ok", "no pooler in between, and the server ends the sessions of clients that are silent")
 
-    async def now(self) -> int | None:
-        """See Store.now."""
-        result, _, _ = await self._ask(self._statements.now, [])
-        return int(result.get_value(0, 0))
-
     # Tables.
 
     def ddl(self) -> list[str]:

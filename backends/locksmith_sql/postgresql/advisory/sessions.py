@@ -128,6 +128,8 @@ class Sessions:
             await settle(wire.text(self._statements.ahead, until))
             for statement in self._statements.session:
                 await settle(wire.prepare(statement, until))
+            if self._closed:  # meanwhile
+                raise ClientClosed("this store was closed: connect again")
         except BaseException:
             wire.close()
             raise

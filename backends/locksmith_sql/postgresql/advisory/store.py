@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Self
 
-from locksmith.errors import GuaranteeMissing, InvalidTTL, StoreError, StoreUnavailable
+from locksmith.errors import ClientClosed, GuaranteeMissing, InvalidTTL, StoreError, StoreUnavailable
 from locksmith.runtime import Runtime
 from locksmith.store import Claim, Grant, Guarantee, Held, Lost, Ticket, Unknown, Waiting, Word
 from locksmith_sql.postgresql import url as urls
@@ -33,7 +33,7 @@ _logger: Final = logging.getLogger("locksmith")
 class AdvisoryStore(Line):
     """A claim is a session lock. It ends with its session: given back, broken off, or silent for a ttl."""
 
-    guarantees = Guarantee.FENCED | Guarantee.PUSH | Guarantee.CLOCK | Guarantee.SHARED
+    guarantees = Guarantee.FENCED | Guarantee.PUSH | Guarantee.SHARED
     by_session = True
     by_connection = True
     heart_from_outside = False
@@ -192,7 +192,7 @@ class AdvisoryStore(Line):
             if hold.waits and not hold.token:
                 # Nothing else lives in it, and the server would see only after a while that it was closed.
                 if not session.gone:
-                    with suppress(StoreError):
+                    with suppress(StoreError, ClientClosed):
                         await self._ask(self._statements.end, [session.pid], max(0.001, until - time.monotonic()))
                 await session.quit(self._until)
                 self._drop(session)
