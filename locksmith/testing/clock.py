@@ -23,7 +23,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-PATIENCE: Final = 3.0
+PATIENCE: Final = 1.5
 """Real seconds that `advance` waits for a thread that was woken and neither sleeps again nor ends."""
 _NEWBORN: Final = 0.1
 """Real seconds in which a thread of ours that has just been started looks at its clock for the first time."""
