@@ -51,6 +51,12 @@ SERVERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight interpreters that start at once, again and again, are most of a minute on a busy machine."""
+    monkeypatch.setattr(goals, "PROCESSES", 2)
+
+
 @pytest.fixture(params=[pytest.param(name, marks=mark) for name, mark in SERVERS.items()])
 def server_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param).url)
