@@ -85,6 +85,10 @@ class Channel:
             self._silent = gate.through(partial(self.watch, _SILENCE, metadata=metadata))
             self._cut.begin(self._silent)
 
+    def is_shut(self) -> bool:
+        """Whether a channel of grpc.aio was closed."""
+        return bool(self._channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN)
+
     def close(self) -> None:
         """Close it where it is ours."""
         self._cut.close()

@@ -21,6 +21,8 @@ _PAUSE: Final = 0.02
 _LONGEST: Final = 0.25
 _REFUSALS: Final = 3
 """How often each member may refuse a connection before we say so, rather than use up the deadline."""
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at whether the user's channel was closed, while nothing is heard. No requests."""
 _CLOSED: Final = (ValueError, grpc.aio.UsageError)
 """What gRPC raises for a channel that somebody has closed."""
 
@@ -186,7 +188,7 @@ class Link:
         try:
             if channel.native_async:
                 with _heeding_own_cancellation():
-                    async for response in call:
+                    async for response in self._responses(channel, call):
                         yield response
             else:
                 for response in call:
@@ -195,6 +197,20 @@ class Link:
             raise self._watch_failed(error, channel) from error
         finally:
             cut.cut()
+
+    async def _responses(self, channel: Channel, call: Any) -> AsyncGenerator[Any, None]:
+        # Whoever reads from a stream of grpc.aio (1.66 to 1.76) when its channel is closed waits for ever.
+        while True:
+            reading = asyncio.ensure_future(call.read())
+            try:
+                while not (await asyncio.wait({reading}, timeout=_LOOK_EVERY))[0]:
+                    if channel.is_shut():
+                        raise self._closed()
+            finally:
+                reading.cancel()
+            if (response := reading.result()) is grpc.aio.EOF:
+                return
+            yield response
 
     def _watch_failed(self, error: Any, channel: Channel) -> StoreError:
         if is_old_token(error):
