@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from locksmith.errors import (
-    AcquireTimeout,
-    ClientClosed,
-    LeaseLost,
-    SelfDeadlock,
-    SettingsConflict,
-    StoreUnavailable,
-)
+from locksmith.errors import AcquireTimeout, ClientClosed, LeaseLost, SelfDeadlock, SettingsConflict, StoreUnavailable
 from locksmith.store import Claim, Grant, Guarantee, Store
 from locksmith.testing.contract.base import case
 from locksmith.testing.contract.faces import Face, Job
