@@ -76,10 +76,11 @@ class Engine:
             telling.failed(self.hooks, claim, self._now() - began, error)
             raise
         except (StoreUnavailable, GeneratorExit) as error:
-            # Not undone here: the store cannot be asked now, and the caller has waited long enough for it; and a
-            # coroutine that is thrown away may not await any more.
+            # Not undone here: the store cannot be asked now, and who is thrown away may not await any more.
             self._owe(claim)
             telling.failed(self.hooks, claim, self._now() - began, error)
+            if self.closed and isinstance(error, StoreUnavailable):  # closing undid it meanwhile
+                raise ClientClosed("this client was closed: connect again") from error
             raise
         except BaseException as error:
             if (kept := self.keeper.holds.get(claim.owner)) and self.keeper.drop(kept):
@@ -96,8 +97,7 @@ class Engine:
             reply = await self._wait_in_line(reply, began, wait)
         if reply is None:
             self.refuse_unusable()  # not taken by others where closing has undone this claim
-            if self.hooks:
-                events.emit(self.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began, queued))
+            telling.gave_up(self.hooks, claim, self._now() - began, queued=queued)
             return None
         if self._now() >= believe_until(reply.ttl, reply.since):
             raise StoreUnavailable(

@@ -16,6 +16,12 @@ def acquired(hooks: Sequence[Hook], grant: Grant, waited: float, *, queued: bool
     events.emit(hooks, events.Acquired(claim.name, claim.owner, grant.token, waited, queued))
 
 
+def gave_up(hooks: Sequence[Hook], claim: Claim, waited: float, *, queued: bool) -> None:
+    """An acquisition ended without a lease: refused, or its patience was over."""
+    if hooks:
+        events.emit(hooks, events.GaveUp(claim.name, claim.owner, waited, queued))
+
+
 def failed(hooks: Sequence[Hook], claim: Claim, waited: float, error: BaseException) -> None:
     """An acquisition ended with an exception."""
     if hooks:

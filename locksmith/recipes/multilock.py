@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 from locksmith import events
+from locksmith.engine import telling
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
 from locksmith.engine.together import acquire_together, bound, drop, give_back, shown
@@ -121,9 +122,8 @@ class _Attempt:
             if holds is not None:
                 return holds
             if wait == 0:
-                if engine.hooks:
-                    for claim in self._claims:
-                        events.emit(engine.hooks, events.GaveUp(claim.name, claim.owner, self._now() - began, False))
+                for claim in self._claims:
+                    telling.gave_up(engine.hooks, claim, self._now() - began, queued=False)
                 return None
             self._claims = self._fresh()
         return await self._in_turn(deadline)

@@ -25,7 +25,7 @@ from typing import Final
 
 PATIENCE: Final = 1.5
 """Real seconds that `advance` waits for a thread that was woken and neither sleeps again nor ends."""
-_NEWBORN: Final = 0.1
+_NEWBORN: Final = 0.3
 """Real seconds in which a thread of ours that has just been started looks at its clock for the first time."""
 _OURS: Final = "locksmith-"
 _QUIET_TURNS: Final = 10
