@@ -9,7 +9,7 @@ import pytest
 from locksmith.testing.contract import RestartCases, ServerCases, StoreContract
 from locksmith.testing.servers import PostgreSQLServer
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.native_threads]  # not promised under gevent
 
 OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
 MODE = {"mode": "advisory"}

@@ -24,7 +24,7 @@ from locksmith.testing.servers import PgBouncer, PostgreSQLServer
 from locksmith_sql.postgresql.advisory import sessions
 from locksmith_sql.postgresql.advisory.store import AdvisoryStore
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.native_threads]  # not promised under gevent
 
 MODE = {"mode": "advisory"}
 PATIENCE = 20.0
