@@ -6,16 +6,17 @@ from typing import Any, Final
 
 from locksmith import names
 from locksmith.store import Finding, HolderView, Inspection, Page, WaiterView
-from locksmith_sql.postgresql.base import Asking, number, raw
+from locksmith_sql.postgresql.base import number, raw
 from locksmith_sql.postgresql.doctor import examine
 from locksmith_sql.postgresql.statements import MICROS
+from locksmith_sql.postgresql.tables import Tables
 
 PAGE: Final = 500
 # After every character that a key can have.
 _END: Final = "\x7f"
 
 
-class People(Asking):
+class People(Tables):
     """Inspection and intervention."""
 
     async def inspect(self, name: str) -> Inspection:

@@ -22,11 +22,9 @@ from locksmith.store import (
     Waiting,
     Word,
 )
-from locksmith_sql.postgresql import opening
 from locksmith_sql.postgresql import url as urls
 from locksmith_sql.postgresql.base import array, micros, number, numbers, raw_array
 from locksmith_sql.postgresql.cells import Cells, hidden
-from locksmith_sql.postgresql.errors import Trouble, translate
 from locksmith_sql.postgresql.paces import Paces
 from locksmith_sql.postgresql.people import People
 from locksmith_sql.postgresql.statements import MICROS, Statements
@@ -97,24 +95,6 @@ class PostgreSQLStore(Cells, Paces, People):
     @property
     def address(self) -> str:
         return self._server.address
-
-    # Tables.
-
-    def ddl(self) -> list[str]:
-        """The statements that create tables and functions: for somebody who may, to run or to read."""
-        return self._statements.ddl()
-
-    async def create(self) -> None:
-        """Create what is missing of tables and functions. Raises StoreError; StoreAuthError without the right to."""
-        until = time.monotonic() + self._server.timeout
-        try:
-            wire = await self.runtime.settle(self._link.open(until, tables=False))
-            try:
-                await self.runtime.settle(self._link.talk(wire, opening.create(self._statements), until))
-            finally:
-                wire.close()
-        except Trouble as trouble:
-            raise translate(trouble) from trouble
 
     # Claims.
 

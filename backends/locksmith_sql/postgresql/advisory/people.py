@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 from locksmith import names
 from locksmith.errors import ConfigurationError, GuaranteeMissing, StoreProtocolError
 from locksmith.store import ANY, Cell, Expect, Finding, Grant, HolderView, Inspection, WaiterView
-from locksmith_sql.postgresql import opening
 from locksmith_sql.postgresql.base import number, raw
 from locksmith_sql.postgresql.doctor import facts, latency, role, room
 from locksmith_sql.postgresql.errors import Trouble, translate
@@ -68,25 +67,6 @@ class AdvisoryPeople(People):
             raise translate(trouble) from trouble
         self._sessions.take_back(session)
         return Finding("ok", "no pooler in between, and the server ends the sessions of clients that are silent")
-
-    # Tables.
-
-    def ddl(self) -> list[str]:
-        """See Store.ddl."""
-        found: list[str] = self._statements.ddl()
-        return found
-
-    async def create(self) -> None:
-        """See Store.create."""
-        until = time.monotonic() + self._server.timeout
-        try:
-            wire = await self.runtime.settle(self._link.open(until, tables=False))
-            try:
-                await self.runtime.settle(self._link.talk(wire, opening.create(self._statements), until))
-            finally:
-                wire.close()
-        except Trouble as trouble:
-            raise translate(trouble) from trouble
 
     # Cells are rows: whoever wants them does not want this mode.
 
