@@ -400,13 +400,12 @@ class Store(ABC):
     async def create(self) -> None:  # noqa: B027 - most stores need nothing
         """Create what is missing of it. Idempotent. Raises StoreAuthError where this user may not, StoreError."""
 
-    # Cells.
+    # Cells. Stores without the CELLS guarantee leave these as they are: all three raise GuaranteeMissing.
 
-    @abstractmethod
     async def get(self, key: str) -> Cell | None:
         """The cell under this name, or None. `key` is a name as users write it, like all names here."""
+        raise self._no_cells()
 
-    @abstractmethod
     async def put(
         self,
         key: str,
@@ -421,10 +420,14 @@ class Store(ABC):
         `ttl`: seconds after which it is gone (None: stays). `guard`: only while this grant is held, decided by the
         store in the same step; raises LeaseLost otherwise. Raises CellConflict (not as expected), CellTooLarge.
         """
+        raise self._no_cells()
 
-    @abstractmethod
     async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
         """Delete a cell; False where there was none. Raises CellConflict and LeaseLost as `put` does."""
+        raise self._no_cells()
+
+    def _no_cells(self) -> GuaranteeMissing:
+        return GuaranteeMissing(f"{self.address} keeps no cells: use a store that declares CELLS")
 
     async def changed(self, key: str, seen: int, wait: float) -> int:
         """The version of a cell (0: absent) as soon as it is not `seen`, or `seen` after `wait` seconds.

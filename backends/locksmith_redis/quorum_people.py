@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from redis import exceptions as driver
 
 from locksmith import names
-from locksmith.errors import GuaranteeMissing, StoreUnavailable
-from locksmith.store import ANY, Cell, Expect, Finding, Grant, HolderView, Inspection, Page, Store
+from locksmith.errors import StoreUnavailable
+from locksmith.store import Finding, HolderView, Inspection, Page, Store
 from locksmith_redis.diagnose import ALL_SERVERS, diagnose
 from locksmith_redis.errors import translate
 from locksmith_redis.link import Answer
@@ -21,7 +21,7 @@ _SCANNED: Final = b"500"
 
 
 class QuorumPeople(Store):
-    """Inspection and intervention, and the refusal of cells."""
+    """Inspection and intervention. No cells: they would need more than one round of votes for each change."""
 
     _votes: Votes
     _keys: Keys
@@ -129,31 +129,6 @@ class QuorumPeople(Store):
             return (await self.runtime.settle(voter.link.ask(request(*words))))[0]
         except (driver.RedisError, OSError) as error:
             raise translate(error) from error
-
-    # Cells would need more than one round of votes for each change.
-
-    async def get(self, key: str) -> Cell | None:
-        """See Store.get: refused."""
-        self._no_cells()
-
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        expect: int | Expect = ANY,
-        ttl: float | None = None,
-        guard: Grant | None = None,
-    ) -> int:
-        """See Store.put: refused."""
-        self._no_cells()
-
-    async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
-        """See Store.delete: refused."""
-        self._no_cells()
-
-    def _no_cells(self) -> NoReturn:
-        raise GuaranteeMissing(f"{self.address} keeps no cells: use a store that declares CELLS")
 
 
 def _remember(info: dict[str, str]) -> Any:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from locksmith import errors, names, redact, store
 from locksmith.memory_world import Holder, NameState, Waiter, World
@@ -90,11 +90,6 @@ class DirStore(store.Store):
         held = {h.grant.claim.name for name in found for h in name.holders.values() if h.expires > now}
         wanted = {waiter.ticket.claim.name for name in found for waiter in name.live_line(now)}
         return store.Page([name for name in held | wanted if name.startswith(prefix)])
-
-    async def _no_cells(self, *args: Any, **options: Any) -> NoReturn:
-        raise errors.GuaranteeMissing(f"{self.address} keeps no cells: use another store for what needs them")
-
-    get = put = delete = _no_cells
 
     async def close(self) -> None:
         """Nothing stays open."""

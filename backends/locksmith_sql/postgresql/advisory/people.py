@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from locksmith import names
-from locksmith.errors import ConfigurationError, GuaranteeMissing, StoreProtocolError
-from locksmith.store import ANY, Cell, Expect, Finding, Grant, HolderView, Inspection, WaiterView
+from locksmith.errors import ConfigurationError, StoreProtocolError
+from locksmith.store import Finding, HolderView, Inspection, WaiterView
 from locksmith_sql.postgresql.base import number, raw
 from locksmith_sql.postgresql.doctor import facts, latency, role, room
 from locksmith_sql.postgresql.errors import Trouble, translate
@@ -17,7 +17,7 @@ from locksmith_sql.postgresql.url import Server
 
 
 class AdvisoryPeople(People):
-    """Inspection and intervention, and the refusal of cells."""
+    """Inspection and intervention. No cells: they are rows, and who wants rows does not want this mode."""
 
     _statements: Any
     _sessions: Any
@@ -67,28 +67,3 @@ class AdvisoryPeople(People):
             raise translate(trouble) from trouble
         self._sessions.take_back(session)
         return Finding("ok", "no pooler in between, and the server ends the sessions of clients that are silent")
-
-    # Cells are rows: whoever wants them does not want this mode.
-
-    async def get(self, key: str) -> Cell | None:
-        """See Store.get: refused."""
-        self._no_cells()
-
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        expect: int | Expect = ANY,
-        ttl: float | None = None,
-        guard: Grant | None = None,
-    ) -> int:
-        """See Store.put: refused."""
-        self._no_cells()
-
-    async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
-        """See Store.delete: refused."""
-        self._no_cells()
-
-    def _no_cells(self) -> NoReturn:
-        raise GuaranteeMissing(f"{self.address} keeps no cells: leave mode=advisory out")
