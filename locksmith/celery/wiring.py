@@ -39,22 +39,24 @@ class Wiring:
     def ledger(self) -> Ledger:
         """The ledger of this process. Raises ConfigurationError where nothing says which store to use."""
         if self._source is None:
-            self._source = BlockingSource(self.client, None if self.client is not None else self._url())
+            self._source = BlockingSource(self.client, None if self.client is not None else store_url(self.app))
         client, pid = self._source.get(), os.getpid()
         known = self._ledger
         if known is None or known[0] != pid or known[1] is not client:
             known = self._ledger = pid, client, Ledger(client, lambda: incarnation.current, self.worker_ttl / 8)
         return known[2]
 
-    def _url(self) -> str:
-        url = self.app.conf.get("locksmith_url") or os.environ.get(ENV)
-        if not isinstance(url, str):
-            raise ConfigurationError(
-                f"locksmith.celery does not know which store to use: set locksmith_url in the Celery configuration "
-                f"(CELERY_LOCKSMITH_URL through Django's settings), for example to redis://localhost:6379/0, or the "
-                f"environment variable {ENV}"
-            )
-        return url
+
+def store_url(app: Any) -> str:
+    """The URL of the store that an application uses. Raises ConfigurationError where nothing says which."""
+    url = app.conf.get("locksmith_url") or os.environ.get(ENV)
+    if not isinstance(url, str):
+        raise ConfigurationError(
+            f"locksmith.celery does not know which store to use: set locksmith_url in the Celery configuration "
+            f"(CELERY_LOCKSMITH_URL through Django's settings), for example to redis://localhost:6379/0, or the "
+            f"environment variable {ENV}"
+        )
+    return url
 
 
 def install(app: Any, *, client: Client | Callable[[], Client] | None = None) -> None:

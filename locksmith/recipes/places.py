@@ -1,9 +1,9 @@
 """Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
 
 A user's cell lies under `cell:NAME`, an election's under `election:NAME`, what `locksmith run NAME` is told and tells
-under `run:orders:NAME` and `run:report:NAME`, and what is known of Celery tasks and workers under `task:`. Completion
-records lie under the very name that they are about, so that a cluster keeps both on one node; a name that begins like
-one of the others is put aside, under `record:NAME`.
+under `run:orders:NAME` and `run:report:NAME`, what is known of Celery tasks and workers under `task:`, and what beats
+know of a schedule under `beat:`. Completion records lie under the very name that they are about, so that a cluster
+keeps both on one node; a name that begins like one of the others is put aside, under `record:NAME`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from locksmith import names
 
+_BEAT: Final = "beat:"
 _CELL: Final = "cell:"
 _ELECTION: Final = "election:"
 _RECORD: Final = "record:"
@@ -41,9 +42,14 @@ def of_task(name: str, what: str) -> str:
     return _under(f"{_TASK}{what}:", name)
 
 
+def of_beat(schedule: str, what: str) -> str:
+    """Where the beats of a schedule keep one of their pages. Raises InvalidName."""
+    return _under(f"{_BEAT}{what}:", schedule)
+
+
 def of_record(name: str) -> str:
     """Where the completion record of a name lies. Raises InvalidName."""
-    return _under(_RECORD, name) if name.startswith((_CELL, _ELECTION, _RECORD, _RUN, _TASK)) else name
+    return _under(_RECORD, name) if name.startswith((_BEAT, _CELL, _ELECTION, _RECORD, _RUN, _TASK)) else name
 
 
 def _under(kind: str, name: str) -> str:

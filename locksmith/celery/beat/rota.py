@@ -1,0 +1,195 @@
+"""The fires of one schedule, one after the other: claim, send, mark."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from locksmith.celery.beat.book import Book, Line, Page, page_of
+from locksmith.celery.beat.entry import Planned
+from locksmith.celery.beat.misfire import Misfire
+from locksmith.celery.beat.sending import Never, NotNow, Sender
+from locksmith.celery.beat.slots import SECOND, Interval
+from locksmith.client import Lease
+from locksmith.errors import LocksmithError
+
+logger: Final = logging.getLogger("locksmith.celery.beat")
+BATCH: Final = 50
+"""Fires that are claimed at once. Those of a beat that dies there are sent again, under the same ids."""
+_AGAIN: Final = SECOND // 2
+_AT_MOST: Final = 10 * SECOND
+_NEVER: Final = 1 << 63
+
+
+class Rota:
+    """What one beat fires while it may: while `guard` is held, or (None) as one of several that share the claims."""
+
+    def __init__(
+        self,
+        book: Book,
+        sender: Sender,
+        entries: Iterable[Any],
+        *,
+        me: str,
+        ttl: float,
+        misfire: Misfire,
+        guard: Lease | None,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._book = book
+        self._sender = sender
+        self._me = me
+        self._ttl = int(ttl * SECOND)
+        self._guard = guard
+        self._stopped = stopped
+        self._pages: dict[int, Page] = {}
+        self._planned = dict(self._plan(entries, misfire))
+        self._heap: list[tuple[int, int, str]] = []
+        self._serial = itertools.count()
+        self._pause = _AGAIN
+        self._down_until = 0
+        """Nothing is sent before that: the broker could not be reached."""
+        self.sent = 0
+        """Fires that this beat has sent."""
+
+    def _plan(self, entries: Iterable[Any], misfire: Misfire) -> Iterable[tuple[str, Planned]]:
+        for entry in entries:
+            try:
+                planned = Planned(entry, misfire)
+                planned.slots.after(0)
+            except LocksmithError:
+                raise
+            except Exception:
+                logger.exception("%r is left out: it cannot be said when it is due", entry.name)
+                continue
+            yield entry.name, planned
+
+    def begin(self, now: int) -> None:
+        """Read what is known of the entries, and begin those that are new. Raises StoreError, LeaseLost."""
+        self._heap.clear()
+        for number, group in self._by_page(self._planned.values()).items():
+            self._begin_page(number, group, now)
+
+    def _begin_page(self, number: int, group: list[Planned], now: int) -> None:
+        def begin(lines: Mapping[str, Line]) -> Mapping[str, Line]:
+            return {**lines, **{each.name: _begun(each, lines.get(each.name), now) for each in group}}
+
+        page = self._pages[number] = self._book.change(number, self._book.read(number), begin, self._guard)
+        for each in group:
+            self._await(each, page.lines[each.name])
+
+    def step(self, now: int) -> int | None:
+        """Fire what is due; when something is due next (None: never). Raises StoreError, LeaseLost."""
+        while self._heap and self._heap[0][0] <= now and not self._stopped():
+            due: list[Planned] = []
+            while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
+                due.append(self._planned[heapq.heappop(self._heap)[2]])
+            for number, group in self._by_page(due).items():
+                self._fire(number, group, now)
+        return self._heap[0][0] if self._heap else None
+
+    def _fire(self, number: int, group: list[Planned], now: int) -> None:
+        """Claim, send and mark what is due of these entries, which stand on one page."""
+        mine: dict[str, tuple[int, ...]] = {}
+
+        def claim(lines: Mapping[str, Line]) -> Mapping[str, Line]:
+            mine.clear()
+            new = dict(lines)
+            for each in group:
+                new[each.name], mine[each.name] = self._claimed(each, lines, now)
+            return new
+
+        done: list[tuple[str, int, bool]] = []
+        page = self._pages[number]
+        try:
+            page = self._book.change(number, page, claim, self._guard)
+            for each in group:
+                done += [(each.name, moment, sent) for moment, sent in self._send(each, mine[each.name], now)]
+        finally:
+            # Also where leadership was lost in between: then this says so, and the next leader sends the rest.
+            if done:
+                page = self._book.change(number, page, lambda lines: _marked(lines, done), self._guard)
+            self._pages[number] = page
+            for each in group:
+                self._await(each, page.lines[each.name])
+
+    def _claimed(self, each: Planned, lines: Mapping[str, Line], now: int) -> tuple[Line, tuple[int, ...]]:
+        """An entry's line with what is due, and the fires that are this beat's to send."""
+        # A store that was flushed has forgotten it, this beat has not.
+        line = _begun(each, lines.get(each.name) or self._pages[page_of(each.name)].lines.get(each.name), now)
+        due = each.slots.between(line.last, now)
+        theirs = bool(line.open) and self._is_theirs(line, now)
+        if theirs:  # another one is sending: what is due waits until it has
+            return line, ()
+        fires = tuple(each.misfire.choose(due, now)) if due else ()
+        if left := len(due) - len(fires):
+            logger.warning("%r: %d fires were missed and are left out, by its misfire policy", each.name, left)
+        if due or (line.open and (self._guard is None or line.by != self._me)):
+            line = line.claim(fires, due[-1] if due else line.last, self._me, now)
+        return line, line.open
+
+    def _is_theirs(self, line: Line, now: int) -> bool:
+        """Whether open fires are about to be sent by another beat: one that leads knows that nobody is."""
+        return self._guard is None and line.by != self._me and now < line.at + self._ttl
+
+    def _send(self, each: Planned, moments: tuple[int, ...], now: int) -> Iterable[tuple[int, bool]]:
+        each.retry_at = None
+        for moment in moments:
+            if now < self._down_until:
+                each.retry_at = self._down_until
+            if self._stopped() or each.retry_at:
+                return
+            if self._guard is not None:
+                self._guard.check()
+            try:
+                identity = self._sender.send(each.entry, moment)
+            except NotNow as error:
+                logger.warning("%r could not be sent, and will be: %s", each.name, error)
+                self._down_until = now + self._pause
+                self._pause = min(self._pause * 2, _AT_MOST)
+            except Never:
+                logger.exception("%r cannot be sent", each.name)
+                yield moment, False
+            else:
+                self._pause = _AGAIN
+                self.sent += 1
+                logger.info("Scheduler: Sending due task %s (%s), id %s", each.name, each.entry.task, identity)
+                yield moment, True
+
+    def _await(self, each: Planned, line: Line) -> None:
+        """Have this entry looked at when it is due next."""
+        due = each.slots.after(line.last)
+        if line.open and self._guard is None and line.by != self._me:
+            due = line.at + self._ttl
+        elif line.open:
+            due = min(each.retry_at or 0, due or _NEVER)
+        if due is not None:
+            heapq.heappush(self._heap, (due, next(self._serial), each.name))
+
+    @staticmethod
+    def _by_page(planned: Iterable[Planned]) -> dict[int, list[Planned]]:
+        groups: dict[int, list[Planned]] = defaultdict(list)
+        for each in planned:
+            groups[page_of(each.name)].append(each)
+        return groups
+
+
+def _begun(each: Planned, line: Line | None, now: int) -> Line:
+    """The line to go on from: one that nobody has seen begins now, and an interval does not wait for a clock that was
+    put back.
+    """
+    if line is None or (isinstance(each.slots, Interval) and line.last > now):
+        return Line(now) if line is None else Line(now, line.count, line.open, line.by, line.at)
+    return line
+
+
+def _marked(lines: Mapping[str, Line], done: list[tuple[str, int, bool]]) -> Mapping[str, Line]:
+    new = dict(lines)
+    for name, moment, sent in done:
+        if name in new:
+            new[name] = new[name].mark(moment, sent=sent)
+    return new

@@ -1,0 +1,87 @@
+"""Publishing a fire, and telling apart what may succeed later and what never will."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery.beat import BeatLazyFunc
+from kombu.exceptions import OperationalError
+
+from locksmith.celery.beat.book import task_id
+from locksmith.errors import StoreUnavailable
+
+HEADER: Final = "locksmith_fire"
+"""The header that names a fire: the schedule, the entry, and the moment in microseconds."""
+
+
+class NotNow(Exception):
+    """The broker cannot be reached, or what it needs cannot: the same fire may be published later."""
+
+
+class Never(Exception):
+    """This fire cannot be published, today or later."""
+
+
+class Sender:
+    """Publishes the fires of one schedule, over a connection of its own."""
+
+    def __init__(self, app: Any, schedule: str) -> None:
+        self._app = app
+        self._schedule = schedule
+        self._producer: Any = None
+
+    def send(self, entry: Any, moment: int) -> str:
+        """Publish a fire, and return its task id: whoever sends this fire again does so under the same one.
+
+        Raises NotNow, Never.
+        """
+        identity = task_id(self._schedule, entry.name, moment)
+        try:
+            options = dict(entry.options)
+            fire = [self._schedule, entry.name, moment]
+            options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True, HEADER: fire}
+            args = [_now(value) for value in entry.args or ()]
+            kwargs = {name: _now(value) for name, value in (entry.kwargs or {}).items()}
+            options.update(task_id=identity, producer=self._connected())
+            task = self._app.tasks.get(entry.task)
+            if task is None:
+                self._app.send_task(entry.task, args, kwargs, **options)
+            else:
+                task.apply_async(args, kwargs, **options)
+        except Exception as error:
+            if isinstance(error, (OperationalError, StoreUnavailable, OSError, *self._broken())):
+                self.close()
+                raise NotNow(str(error) or type(error).__name__) from error
+            raise Never(f"{type(error).__name__}: {error}") from error
+        return identity
+
+    def _connected(self) -> Any:
+        if self._producer is None:
+            connection = self._app.connection_for_write()
+            try:
+                connection.connect()
+                self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+            except BaseException:
+                connection.release()
+                raise
+        return self._producer
+
+    def _broken(self) -> tuple[type[BaseException], ...]:
+        if self._producer is None:
+            return ()
+        connection = self._producer.connection
+        return (*connection.connection_errors, *connection.channel_errors)
+
+    def close(self) -> None:
+        """Give the connection back; the next fire opens another one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.connection.release()
+            except Exception:  # noqa: BLE001 - it was broken already
+                return
+
+
+def _now(value: Any) -> Any:
+    """An argument; one that is to be worked out when the fire is sent is worked out."""
+    return value() if isinstance(value, BeatLazyFunc) else value
