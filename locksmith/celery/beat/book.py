@@ -112,8 +112,6 @@ class Book:
                 page = self.read(number)
 
     def _write(self, number: int, lines: Mapping[str, Line], version: int, guard: Lease | None) -> Page:
-        if guard is not None:
-            guard.check()
         self._engine.refuse_unusable()
         raw = plain.check_size(plain.dump({"v": FORMAT, "e": {name: line.dump() for name, line in lines.items()}}))
         expect: int | Expect = version or ABSENT
