@@ -95,6 +95,17 @@ class Ledger:
                 self.write(place, as_queued(), entry)
                 return
 
+    def is_first(self, task_id: str, copy: str, ttl: float) -> bool:
+        """Whether no other copy of this task's message was seen in the last `ttl` seconds."""
+        self._engine.refuse_unusable()
+        place = places.of_task(task_id, "fire")
+        try:
+            drive(self._engine.store.put(place, copy.encode(), expect=ABSENT, ttl=ttl))
+        except CellConflict:
+            first = drive(self._engine.store.get(place))
+            return first is None or first.value == copy.encode()
+        return True
+
     # Whether somebody still runs.
 
     def is_vacant(self, entry: Entry, *, redelivered: bool = True) -> bool:

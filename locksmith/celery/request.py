@@ -7,12 +7,12 @@ import os
 from typing import Any, Final
 
 from celery.exceptions import WorkerLostError
-from celery.worker.request import Request
 
 from locksmith.celery import marks
 from locksmith.celery.ledger import Place
 from locksmith.celery.plan import Plan, plan_of
 from locksmith.celery.publishing import places_of
+from locksmith.celery.receiving import FireRequest
 from locksmith.celery.wiring import wiring_of
 from locksmith.celery.worker import Farewell, at_work, heart
 from locksmith.errors import StoreError
@@ -20,7 +20,7 @@ from locksmith.errors import StoreError
 logger: Final = logging.getLogger("locksmith.celery")
 
 
-class SingletonRequest(Request):
+class SingletonRequest(FireRequest):
     """A class of your own (`Task.Request`) inherits from this one."""
 
     _will_return = False

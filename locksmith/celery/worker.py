@@ -21,6 +21,7 @@ from locksmith.celery import incarnation
 from locksmith.celery.entries import Presence, here, host_clock
 from locksmith.celery.ledger import Ledger, Place, is_alive
 from locksmith.celery.plan import plan_of
+from locksmith.celery.receiving import receive
 from locksmith.celery.wiring import Wiring, wiring_of
 from locksmith.errors import LocksmithError, StoreError
 
@@ -178,6 +179,7 @@ class HeartStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """The worker starts."""
+        receive(parent.app)
         forks = parent.pool_cls.__module__ == "celery.concurrency.prefork"
         begun = _hearts[os.getpid()] = Heart(wiring_of(parent.app), parent.hostname, self._worker, forks=forks)
         begun.start()

@@ -38,7 +38,10 @@ def of_run(name: str, what: str) -> str:
 
 
 def of_task(name: str, what: str) -> str:
-    """Where a Celery task's key has its "queue" or its "run", and a worker its "worker". Raises InvalidName."""
+    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire".
+
+    Raises InvalidName.
+    """
     return _under(f"{_TASK}{what}:", name)
 
 

@@ -92,6 +92,8 @@ def _life(app: Celery, told: Told) -> None:
     app.task(shared=False, base=Singleton, bind=True, name="loyal", acks_late=True, reject_on_worker_lost=True)(
         work.run.__func__
     )
+    app.task(shared=False, bind=True, name="plain")(work.run.__func__)
+    app.task(shared=False, bind=True, name="loyal_plain", acks_late=True, reject_on_worker_lost=True)(work.run.__func__)
     app.task(shared=False, base=Singleton, bind=True, name="raising", singleton_on_duplicate="raise")(work.run.__func__)
     app.task(shared=False, base=Singleton, bind=True, name="skipping", singleton_on_duplicate="skip")(work.run.__func__)
 

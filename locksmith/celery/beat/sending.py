@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import uuid
+from typing import Any
 
 from celery.beat import BeatLazyFunc
 from kombu.exceptions import OperationalError
 
 from locksmith.celery.beat.book import task_id
+from locksmith.celery.receiving import HEADER
 from locksmith.errors import StoreUnavailable
-
-HEADER: Final = "locksmith_fire"
-"""The header that names a fire: the schedule, the entry, and the moment in microseconds."""
 
 
 class NotNow(Exception):
@@ -38,7 +37,7 @@ class Sender:
         identity = task_id(self._schedule, entry.name, moment)
         try:
             options = dict(entry.options)
-            fire = [self._schedule, entry.name, moment]
+            fire = [self._schedule, entry.name, moment, uuid.uuid4().hex]
             options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True, HEADER: fire}
             args = [_now(value) for value in entry.args or ()]
             kwargs = {name: _now(value) for name, value in (entry.kwargs or {}).items()}

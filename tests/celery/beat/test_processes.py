@@ -1,0 +1,163 @@
+"""Real beats: killed, stopped, ended. What arrived at the broker is compared with what was due."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import locksmith
+from locksmith.testing.servers import RedisServer
+from locksmith.testing.waiting import eventually
+
+SUPPORT = Path(__file__).resolve().parents[2] / "support"
+SECOND = 1_000_000
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
+
+class Troupe:
+    """Beats of one schedule, and the queue that they publish to."""
+
+    def __init__(self, folder: Path, server: RedisServer, stack: ExitStack) -> None:
+        self.folder = folder
+        self.store = f"sqlite:///{folder}/locks.db"
+        self.queue = uuid.uuid4().hex
+        self._broker = server.url
+        self._stack = stack
+        self._redis = redis.Redis.from_url(server.url)
+        stack.callback(self._redis.close)
+        stack.callback(self._redis.delete, self.queue)
+        self.beats: list[subprocess.Popen[bytes]] = []
+
+    def beat(self, entries: Sequence[str] = ("e", "f"), **conf: Any) -> subprocess.Popen[bytes]:
+        log = self.folder / f"beat{len(self.beats)}.log"
+        settings = {"locksmith_url": self.store, "locksmith_beat_ttl": 3, **conf}
+        environment = {
+            **os.environ, "BEAT_BROKER": self._broker, "BEAT_QUEUE": self.queue, "BEAT_CONF": json.dumps(settings),
+            "BEAT_ENTRIES": json.dumps(entries), "PYTHONPATH": os.pathsep.join([str(SUPPORT), *filter(None, sys.path)]),
+        }  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "beatcrew",
+            "beat",
+            "-S",
+            "locksmith.celery.beat:LocksmithScheduler",
+        ]
+        begun = subprocess.Popen(
+            [*command, "-l", "INFO", "--pidfile", "", "--logfile", str(log)],
+            env=environment, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._stack.callback(end, begun)
+        self.beats.append(begun)
+        return begun
+
+    def arrived(self) -> list[tuple[str, int, str]]:
+        """The entry, the moment and the task id of each message, in the order in which they arrived."""
+        raw: Any = self._redis.lrange(self.queue, 0, -1)
+        told = [json.loads(message)["headers"] for message in reversed(raw)]
+        return [(each["locksmith_fire"][1], each["locksmith_fire"][2], each["id"]) for each in told]
+
+    def fires(self) -> list[tuple[str, int]]:
+        return [(entry, moment) for entry, moment, _ in self.arrived()]
+
+    def more(self, count: int) -> None:
+        """Wait for so many further messages."""
+        have = len(self.fires())
+        eventually(lambda: len(self.fires()) >= have + count, within=40, what=f"{count} more fires than {have}")
+
+    def leader(self) -> int | None:
+        """The pid of the beat that leads."""
+        with locksmith.connect(self.store) as client:
+            leader = client.election("beat:beatcrew").leader()
+        return None if leader is None else leader.pid
+
+    def led_by(self, wanted: Callable[[int | None], bool]) -> None:
+        eventually(lambda: wanted(self.leader()), within=40, what="another leader")
+
+    def whole(self, entries: Sequence[str] = ("e", "f")) -> None:
+        """Nothing was missed, whoever led, and what came twice has one id: workers drop the second copy."""
+        assert len({fire[2] for fire in self.arrived()}) == len(set(self.fires()))
+        for entry in entries:
+            moments = sorted({moment for name, moment in self.fires() if name == entry})
+            assert {later - earlier for earlier, later in itertools.pairwise(moments)} == {SECOND}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def troupe(tmp_path: Path, redis_server: RedisServer) -> Iterator[Troupe]:
+    with ExitStack() as stack:
+        yield Troupe(tmp_path, redis_server, stack)
+
+
+def test_beats_that_are_killed_stopped_and_ended_miss_nothing_and_double_nothing(troupe: Troupe) -> None:
+    first, second = troupe.beat(), troupe.beat()
+    of = {first.pid: first, second.pid: second}
+    troupe.more(4)
+
+    leader = troupe.leader()
+    assert leader in of
+    of.pop(leader).kill()
+    third = troupe.beat()
+    of[third.pid] = third
+    troupe.led_by(lambda pid: pid is not None and pid != leader)
+    troupe.more(4)
+
+    stopped = troupe.leader()
+    assert stopped in of
+    of[stopped].send_signal(signal.SIGSTOP)
+    troupe.led_by(lambda pid: pid is not None and pid != stopped)
+    troupe.more(4)
+    of[stopped].send_signal(signal.SIGCONT)
+    troupe.more(4)
+
+    ended = troupe.leader()
+    assert ended in of
+    assert ended != stopped
+    of[ended].terminate()
+    troupe.led_by(lambda pid: pid is not None and pid != ended)
+    troupe.more(4)
+    assert of[ended].wait(10) == 0
+    assert of[stopped].poll() is None  # it stands again, in the same process
+    troupe.whole()
+
+
+def test_a_standby_with_another_schedule_changes_nothing_before_it_leads(troupe: Troupe) -> None:
+    """RedBeat writes its schedule before it has the lock (redbeat#198): the leader then sent what the standby had."""
+    old = troupe.beat(["e", "f"])
+    troupe.more(2)
+    troupe.beat(["e", "g"])
+    troupe.more(8)
+    assert troupe.leader() == old.pid
+    assert {name for name, _ in troupe.fires()} == {"e", "f"}
+    old.terminate()
+    eventually(lambda: "g" in {name for name, _ in troupe.fires()}, within=40, what="the new schedule")
+    troupe.whole(["e"])
+
+
+def test_active_beats_share_the_fires_with_no_leader(troupe: Troupe) -> None:
+    beats = [troupe.beat(locksmith_beat_mode="active") for _ in range(2)]
+    troupe.more(8)
+    assert troupe.leader() is None
+    beats[0].kill()
+    troupe.more(8)
+    troupe.whole()
