@@ -30,6 +30,7 @@ _HOMES: Final = {
     "run": "locksmith.cli.run",
     "ctl": "locksmith.cli.ctl",
     "celery": "locksmith.cli.celery",
+    "beat": "locksmith.cli.beat",
     "doctor": "locksmith.cli.doctor",
     "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from locksmith.celery.beat.book import Book
+from locksmith.celery.beat.desk import Desk
+from locksmith.celery.beat.notices import ELECTION, Notices, Orders
 from locksmith.celery.beat.rota import Rota
 from locksmith.celery.beat.sending import Sender
 from locksmith.celery.beat.settings import Settings
@@ -27,17 +29,18 @@ LOOK: Final = 1.0
 _PAUSE: Final = 0.5
 
 
+Load = Callable[[Mapping[str, Mapping[str, Any]]], Iterable[Any]]
+
+
 def present() -> int:
     """Now, in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 class Beat:
-    """One beat. `load` gives the entries, and is called when this beat begins to fire and not before."""
+    """One beat. `load` gives the entries, with those that were added, when this beat begins to fire and not before."""
 
-    def __init__(
-        self, app: Any, settings: Settings, connect: Callable[[], Client], load: Callable[[], Iterable[Any]]
-    ) -> None:
+    def __init__(self, app: Any, settings: Settings, connect: Callable[[], Client], load: Load) -> None:
         self._app = app
         self._settings = settings
         self._connect = connect
@@ -79,46 +82,57 @@ class Beat:
         if self._settings.mode == "active":
             self._fire(client, None)
             return
-        election = client.election(f"beat:{self._settings.schedule}", ttl=self._settings.ttl)
-        election.run(lambda lead: self._led(client, lead), note=self._settings.name, stop=self._stop)
+        election = client.election(f"{ELECTION}{self._settings.schedule}", ttl=self._settings.ttl)
+        while not self._stop.is_set():  # one that has handed over stands in line again, behind the others
+            election.run(lambda lead: self._led(client, lead), note=self._settings.name, stop=self._stop)
 
     def _led(self, client: Client, lead: Lease) -> None:
         logger.info("beat: %s leads the schedule %r", self._settings.name, self._settings.schedule)
         lead.on_lost(self._wake.set)
         self._wake.clear()
-        self._fire(client, lead)
-        if not self._stop.is_set():
+        if not self._fire(client, lead):
             lead.check()  # it was lost: whoever called this stands for election again
 
-    def _fire(self, client: Client, lead: Lease | None) -> None:
-        """Fire what is due until this is to stop, or does not lead any more. Raises LeaseLost."""
+    def _fire(self, client: Client, lead: Lease | None) -> bool:
+        """Fire what is due until this is to stop or to hand over (True), or leads no more (False). Raises LeaseLost."""
         sender = Sender(self._app, self._settings.schedule)
-        rota = Rota(
-            Book(client, self._settings.schedule),
-            sender,
-            self._load(),
-            me=self._me,
-            ttl=self._settings.ttl,
-            misfire=self._settings.misfire,
-            guard=lead,
-            stopped=self._stop.is_set,
-        )
+        desk = Desk(Notices(client, self._settings.schedule), self._settings.name, lead)
+        rota: Rota | None = None
         try:
-            begun = False
-            while not self._stop.is_set() and (lead is None or lead.held):
+            while lead is None or lead.held:
                 try:
-                    if not begun:
+                    changed = desk.look(present())
+                    if self._stop.is_set() or desk.hands_over:
+                        return True
+                    if rota is None or changed:
+                        sent = 0 if rota is None else rota.sent
+                        rota = self._rota(client, sender, lead, desk.orders)
+                        rota.sent = sent
                         rota.begin(present())
-                        begun = True
                     due = rota.step(present())
+                    desk.tell(rota, present())
                 except StoreUnavailable as error:
                     logger.warning("beat: the store cannot be asked, nothing is sent: %s", error)
-                    begun = False
+                    rota = None
                     self._wake.wait(_PAUSE)
                 else:
                     self._rest(due)
         finally:
             sender.close()
+        return False
+
+    def _rota(self, client: Client, sender: Sender, lead: Lease | None, orders: Orders) -> Rota:
+        return Rota(
+            Book(client, self._settings.schedule),
+            sender,
+            self._load(orders.added),
+            me=self._me,
+            ttl=self._settings.ttl,
+            misfire=self._settings.misfire,
+            guard=lead,
+            stopped=self._stop.is_set,
+            paused=orders.paused,
+        )
 
     def _rest(self, due: int | None) -> None:
         left = LOOK if due is None else (due - present()) / SECOND

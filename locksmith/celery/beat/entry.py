@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from celery.beat import ScheduleEntry
+from celery.schedules import ParseException, crontab, schedule
 
 from locksmith.celery.beat.misfire import Misfire, misfire_of
 from locksmith.celery.beat.slots import Slots, slots_of
+from locksmith.errors import ConfigurationError
+from locksmith.recipes.permits import check_seconds
 
 _OURS: Final = ("misfire",)
 
@@ -24,6 +29,28 @@ class Entry(ScheduleEntry):
         super().update(other)
         for name in _OURS:
             setattr(self, name, getattr(other, name, None))
+
+
+def entry_of(name: str, told: Mapping[str, Any], app: Any) -> Entry:
+    """An entry that somebody has added: as in `beat_schedule`, with the schedule as seconds or a crontab's five fields.
+
+    Raises ConfigurationError.
+    """
+    known = {"task", "schedule", "args", "kwargs", "options", "misfire"}
+    if not isinstance(told.get("task"), str) or set(told) - known:
+        raise ConfigurationError(f"an entry has a task and a schedule, and may have {', '.join(sorted(known))}")
+    return Entry(name=name, app=app, **{**told, "schedule": _schedule(told.get("schedule"), app)})
+
+
+def _schedule(told: object, app: Any) -> Any:
+    if not isinstance(told, str):
+        return schedule(timedelta(seconds=check_seconds("the schedule of an entry", told, positive=True)), app=app)
+    try:
+        minute, hour, day_of_month, month_of_year, day_of_week = told.split()
+        fields = (minute, hour, day_of_week, day_of_month, month_of_year)  # Celery's order
+        return crontab(*fields, app=app)
+    except (ParseException, ValueError) as error:
+        raise ConfigurationError(f"a schedule is seconds, or the five fields of a crontab, not {told!r}") from error
 
 
 class Planned:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from locksmith.celery.beat.book import Book, Line, Page, page_of
@@ -39,6 +39,7 @@ class Rota:
         misfire: Misfire,
         guard: Lease | None,
         stopped: Callable[[], bool],
+        paused: Collection[str] = (),
     ) -> None:
         self._book = book
         self._sender = sender
@@ -46,6 +47,7 @@ class Rota:
         self._ttl = int(ttl * SECOND)
         self._guard = guard
         self._stopped = stopped
+        self._paused = frozenset(paused)
         self._pages: dict[int, Page] = {}
         self._planned = dict(self._plan(entries, misfire))
         self._heap: list[tuple[int, int, str]] = []
@@ -55,6 +57,8 @@ class Rota:
         """Nothing is sent before that: the broker could not be reached."""
         self.sent = 0
         """Fires that this beat has sent."""
+        self.lag = 0
+        """Microseconds by which the latest fire was late that was sent since somebody asked."""
 
     def _plan(self, entries: Iterable[Any], misfire: Misfire) -> Iterable[tuple[str, Planned]]:
         for entry in entries:
@@ -92,6 +96,20 @@ class Rota:
                 self._fire(number, group, now)
         return self._heap[0][0] if self._heap else None
 
+    def agenda(self, count: int) -> list[tuple[int, str]]:
+        """What is due next, and when, as far as this beat knows."""
+        return [(at, name) for at, _, name in heapq.nsmallest(count, self._heap)]
+
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self._planned)
+
+    @property
+    def open(self) -> int:
+        """Entries with fires that could not be sent yet."""
+        return sum(each.retry_at is not None for each in self._planned.values())
+
     def _fire(self, number: int, group: list[Planned], now: int) -> None:
         """Claim, send and mark what is due of these entries, which stand on one page."""
         mine: dict[str, tuple[int, ...]] = {}
@@ -125,8 +143,9 @@ class Rota:
         theirs = bool(line.open) and self._is_theirs(line, now)
         if theirs:  # another one is sending: what is due waits until it has
             return line, ()
-        fires = tuple(each.misfire.choose(due, now)) if due else ()
-        if left := len(due) - len(fires):
+        paused = each.name in self._paused
+        fires = tuple(each.misfire.choose(due, now)) if due and not paused else ()
+        if (left := len(due) - len(fires)) and not paused:
             logger.warning("%r: %d fires were missed and are left out, by its misfire policy", each.name, left)
         if due or (line.open and (self._guard is None or line.by != self._me)):
             line = line.claim(fires, due[-1] if due else line.last, self._me, now)
@@ -157,6 +176,7 @@ class Rota:
             else:
                 self._pause = _AGAIN
                 self.sent += 1
+                self.lag = max(self.lag, now - moment)
                 logger.info("Scheduler: Sending due task %s (%s), id %s", each.name, each.entry.task, identity)
                 yield moment, True
 

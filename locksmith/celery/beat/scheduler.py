@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import celery.beat
 
 from locksmith import redact
 from locksmith.celery.beat.beating import Beat
-from locksmith.celery.beat.entry import Entry
+from locksmith.celery.beat.entry import Entry, entry_of
 from locksmith.celery.beat.settings import settings_of
 from locksmith.celery.wiring import store_url
 from locksmith.client import Client, connect
+from locksmith.errors import ConfigurationError
 
+logger: Final = logging.getLogger("locksmith.celery.beat")
 _STEP: Final = 1.0
 _GOODBYE: Final = 5.0
 """Seconds to wait for a beat to resign: Celery's own patience with it is no longer either."""
@@ -57,7 +60,13 @@ class LocksmithScheduler(celery.beat.Scheduler):
     def _connect(self) -> Client:
         return connect(self._url)
 
-    def _load(self) -> Iterable[Any]:
+    def _load(self, added: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
         self.data: dict[str, Any] = {}
         self.setup_schedule()
-        return list(self.schedule.values())
+        entries = dict(self.schedule)
+        for name, told in added.items():
+            try:
+                entries[name] = entry_of(name, told, self.app)
+            except ConfigurationError as error:
+                logger.warning("the added entry %r is left out: %s", name, error)
+        return list(entries.values())

@@ -75,7 +75,7 @@ class Beats:
         entries = [Entry(name=name, task="t", schedule=every, app=APP) for name in names]
         rota = Rota(
             Book(self.client, "s"), self.post, entries,  # type: ignore[arg-type]
-            me=me, ttl=10, misfire=more.pop("misfire", Misfire()), guard=guard, stopped=lambda: self.stopped,
+            me=me, ttl=10, misfire=more.pop("misfire", Misfire()), guard=guard, stopped=lambda: self.stopped, **more,
         )  # fmt: skip
         rota.begin(now)
         return rota
@@ -286,6 +286,18 @@ def test_who_is_stopped_between_two_fires_leaves_the_rest_to_its_successor(beats
         NOON + 16 * MINUTE
     )
     assert sorted(beats.post.sent) == [(name, NOON + 15 * MINUTE) for name in sorted(names)]
+
+
+def test_a_paused_entry_is_not_sent_and_not_caught_up(beats: Beats) -> None:
+    guard = beats.lock.acquire()
+    paused = beats.make(minutes(15), now=NOON, guard=guard, paused=["e"])
+    for minute in range(0, 46, 5):
+        paused.step(NOON + minute * MINUTE)
+    assert beats.post.sent == []
+    resumed = beats.make(minutes(15), now=NOON + 46 * MINUTE, guard=guard)
+    for minute in range(46, 61):
+        resumed.step(NOON + minute * MINUTE)
+    assert beats.post.minutes() == [60]
 
 
 # Several beats at once, on the claims alone.
