@@ -59,7 +59,8 @@ class AsyncGate(Gate):
     def __init__(self, number: int, patch: pytest.MonkeyPatch, *, swallows: bool) -> None:
         super().__init__(number, asyncio.Event)
         connection_class = redis.asyncio.connection.AbstractConnection
-        connect, wait = connection_class.connect, AsyncHub.wait
+        connect: Any = connection_class.connect
+        wait = AsyncHub.wait
 
         async def connect_and_stay(connection: Any) -> None:
             await connect(connection)
@@ -85,7 +86,8 @@ class BlockingGate(Gate):
     def __init__(self, number: int, patch: pytest.MonkeyPatch) -> None:
         super().__init__(number, threading.Event)
         connection_class = redis.connection.AbstractConnection
-        connect, wait = connection_class.connect, Hub.wait
+        connect: Any = connection_class.connect
+        wait = Hub.wait
 
         def connect_and_stay(connection: Any) -> None:
             connect(connection)
