@@ -69,8 +69,8 @@ class Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         # A server that starts refuses connections, and fails to close about one in ten of them (3.8.0, whose log has a
-        # NullPointerException in removeCnxn for each): nobody will ever answer there. Kazoo waits a whole session timeout
-        # for it, and then the session is gone.
+        # NullPointerException in removeCnxn for each): nobody will ever answer there. Kazoo waits for that as long as
+        # the session may be silent, and then the session is gone.
         patience = min(GREETING, self.life.ttl / 6) * 2 ** min(self._silences, 10)
         try:
             return super()._invoke(min(timeout, patience), request, xid)
