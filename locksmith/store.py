@@ -288,7 +288,9 @@ class Store(ABC):
     runtime: Runtime
     namespace: str
     alarm: Callable[[], None] | None = None
-    """Set by the engine. A store that notices losses calls it, from any thread, and is asked about all its grants."""
+    """Set by the engine. A store that notices losses, or that it can be asked again, calls it, from any thread, and is
+    asked about all its grants.
+    """
 
     @classmethod
     @abstractmethod

@@ -48,6 +48,7 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         self._hubs: dict[Place, tuple[int, Any]] = {}
         # And since when nobody is led to them any more.
         self._former_hubs: dict[Any, float] = {}
+        self._closed = False
         if runtime.is_async:
             from locksmith_redis.hub_async import AsyncHub
 
@@ -124,7 +125,11 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
         hub = self._make_hub(Shard(self._nodes, slot, self.runtime), Waiters(self._keys, key), self._recheck)
         if known is not None:
             self._former_hubs[known[1]] = self.runtime.clock.now()
-        self._hubs[node.place] = slot, hub
+            self._hubs[node.place] = slot, hub
+        else:
+            hub = self._hubs.setdefault(node.place, (slot, hub))[1]  # another thread may have been faster
+        if self._closed:  # by somebody who has not seen this one, which refuses then
+            await hub.close()
         await self._retire()
         return hub
 
@@ -216,6 +221,7 @@ class RedisClusterStore(ClusterCells, ClusterPeople, RedisStore):
 
     async def close(self) -> None:
         """See Store.close."""
+        self._closed = True
         for hub in self._every_hub:
             await hub.close()
         await self._nodes.close()

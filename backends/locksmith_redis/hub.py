@@ -63,6 +63,10 @@ class Hub:
                 return
             self._refuse_closed()
             self._wire = self._subscribe(seconds)
+            if self._closed:
+                # Closing waits for nobody who is just about to subscribe, and has not seen this connection.
+                self._drop(self._wire)
+                self._refuse_closed()
         finally:
             self._starting.release()
         self._interrupt()  # a leader that pauses can go on

@@ -49,6 +49,7 @@ class AsyncHub:
             self._refuse_closed()
             if self._connection is None:
                 self._connection = await self._subscribe()
+        await self._unless_closed()
         self._keep_reading()
         if tickets := self.waiters.tickets():
             # Pushes may have been lost while nobody was subscribed. Where this cannot be asked the keeper's beat will.
@@ -62,6 +63,14 @@ class AsyncHub:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClientClosed("this store was closed: connect again")
+
+    async def _unless_closed(self) -> None:
+        # Closing waits for nobody who is just about to subscribe, and has not seen this connection.
+        if self._closed:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await _end(connection)
+            self._refuse_closed()
 
     async def wait(self, ticket: Ticket, timeout: float | None) -> None:
         """See Store.wait: the reader task wakes the inbox."""

@@ -33,6 +33,7 @@ class Link:
         self._server = server
         self.now = now
         self._idle: list[Wire] = []
+        self._most = KEPT
         self._closed = False
 
     def ask(self, payload: bytes) -> Answer:
@@ -62,7 +63,7 @@ class Link:
             wire.close()
             raise
         else:
-            if len(self._idle) < KEPT and not self._closed:
+            if len(self._idle) < self._most:
                 self._idle.append(wire)
             else:
                 wire.close()
@@ -178,10 +179,20 @@ class Link:
         return Wire(self._server, min(seconds, self._server.timeout))
 
     def _keep(self, wire: Wire) -> None:
-        if len(self._idle) < KEPT and not self._closed:
+        if len(self._idle) < self._most:
             self._idle.append(wire)
         else:
             wire.close()
+
+    def retire(self) -> None:
+        """Keep nothing any more: requests under way are answered, and then their connections are closed."""
+        self._most = 0
+        self.drop_idle()
+
+    def refuse(self) -> None:
+        """Refuse requests from now on."""
+        self._closed = True
+        self._most = 0
 
     def drop_idle(self) -> None:
         """Close what is idle now; the next request finds its server anew."""
@@ -194,7 +205,7 @@ class Link:
 
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
-        self._closed = True
+        self.refuse()
         self.drop_idle()
 
     def after_fork(self) -> None:
@@ -231,11 +242,11 @@ def ask_each(asks: Sequence[tuple[Link, list[bytes]]], within: float) -> list[li
 
 def _ask_each(asks: Sequence[tuple[Link, list[bytes]]], until: float, *, anew: bool) -> list[list[Answer | Exception]]:
     sent: dict[int, tuple[float, Wire | Exception]] = {}
-    # First those that need no new connection, which a silent server would keep us waiting for.
-    for at in sorted(range(len(asks)), key=lambda at: not asks[at][0].ready):
-        link, payloads = asks[at]
-        sent[at] = link.now(), link.begin(payloads, until, anew=anew)
     try:
+        # First those that need no new connection, which a silent server would keep us waiting for.
+        for at in sorted(range(len(asks)), key=lambda at: not asks[at][0].ready):
+            link, payloads = asks[at]
+            sent[at] = link.now(), link.begin(payloads, until, anew=anew)
         return _read_each(asks, sent, until)
     except BaseException:
         # Also KeyboardInterrupt: replies that nobody has read must not be taken for those of the next requests.

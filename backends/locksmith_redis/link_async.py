@@ -25,6 +25,7 @@ class AsyncLink:
         self._now = now
         self._idle: list[AsyncWire] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._most = KEPT
         self._closed = False
 
     async def ask(self, payload: bytes) -> Answer:
@@ -48,7 +49,7 @@ class AsyncLink:
             await _end(wire)
             raise
         else:
-            if len(self._idle) < KEPT and not self._closed:
+            if len(self._idle) < self._most:
                 self._idle.append(wire)
             else:
                 await _end(wire)
@@ -113,10 +114,15 @@ class AsyncLink:
         return await AsyncWire.open(self._server, min(seconds, self._timeout))
 
     async def _keep(self, wire: AsyncWire) -> None:
-        if len(self._idle) < KEPT and not self._closed:
+        if len(self._idle) < self._most:
             self._idle.append(wire)
         else:
             await _end(wire)
+
+    async def retire(self) -> None:
+        """See Link.retire."""
+        self._most = 0
+        await self.drop_idle()
 
     async def drop_idle(self) -> None:
         """See Link.drop_idle."""
@@ -134,9 +140,14 @@ class AsyncLink:
         self._idle = []
         self._loop = asyncio.get_running_loop()
 
+    def refuse(self) -> None:
+        """See Link.refuse."""
+        self._closed = True
+        self._most = 0
+
     async def close(self) -> None:
         """See Link.close."""
-        self._closed = True
+        self.refuse()
         if asyncio.get_running_loop() is not self._loop:
             self._move()
         while self._idle:

@@ -57,6 +57,7 @@ class Nodes:
         self._runtime = runtime
         self._now = runtime.clock.now
         self.timeout = server.timeout
+        self._closed = False
         self.fresh()
         if runtime.is_async:
             from locksmith_redis import link_async
@@ -132,13 +133,15 @@ class Nodes:
             if place not in serving:
                 self._nodes.pop(place, None)
                 # Not closed: a request may be under way, with which the last of it goes.
-                await self._settle(node.link.drop_idle())
+                await self._settle(node.link.retire())
 
     def _node(self, place: Place) -> Node:
         node = self._nodes.get(place)
         if node is None:
             server = self._server.at(*place)
             node = self._nodes.setdefault(place, Node(place, server, self._link(server, self._now)))
+            if self._closed:  # by somebody who has not seen this one
+                node.link.refuse()
         return node
 
     def doubt(self) -> None:
@@ -216,6 +219,7 @@ class Nodes:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._closed = True
         for node in self.open:
             await self._settle(node.link.close())
 

@@ -86,8 +86,14 @@ class Base(Store):
     def _new_session(self, ttl: float) -> Session:
         session = Session(self._server, ttl or PEOPLE_TTL, self.runtime, strict=ttl > 0)
         session.on_connected.append(lambda: self._waiters.connected(session))
+        session.on_connected.append(self._renew_soon)
         session.on_lost.append(lambda: self._waiters.lost(session))
         return session
+
+    def _renew_soon(self) -> None:
+        """Connected: what is held is asked about now, and not after the pause that follows a renewal that failed."""
+        if self.alarm is not None:
+            self.alarm()
 
     @property
     def _people(self) -> Session:

@@ -144,9 +144,13 @@ class Hold:
         return True
 
     def failed(self, now: float) -> None:
-        """A beat was not answered: try again soon, at growing intervals that still leave several tries."""
+        """A beat was not answered: try again soon, at growing intervals that still leave several tries.
+
+        Towards the deadline they shrink: a store that comes back in time is asked in time.
+        """
         self.failures += 1
-        pause = min(self.grant.ttl / 30 * 2 ** min(self.failures - 1, 4), self.grant.ttl / 4, 5.0)
+        left = self.valid_until - now
+        pause = min(self.grant.ttl / 30 * 2 ** min(self.failures - 1, 4), self.grant.ttl / 4, 5.0, left / 3)
         self.renew_due = now + max(pause, 0.005)
 
     def lose(self, reason: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -12,18 +10,6 @@ from locksmith.testing.contract import ServerCases, StoreContract
 from locksmith.testing.servers import RedisSentinels
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(autouse=True)
-def _left_to_the_collector() -> Iterator[None]:
-    """A known fault: of an asyncio client that is closed at a bad moment a connection may be left to the collector.
-
-    It is collected here, and not in somebody else's test.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 class TestRedisSentinel(StoreContract):

@@ -33,6 +33,17 @@ def test_the_deadline_counts_from_before_the_request_was_sent(bench: Bench) -> N
     assert not lease.held
 
 
+def test_a_store_that_comes_back_before_the_deadline_is_asked_before_it(bench: Bench) -> None:
+    """The pauses between tries grow, to 5 s here; the last one must not reach beyond the deadline."""
+    lease = bench.client.lock("n").acquire()
+    bench.store.before = bench.broken("beat")
+    bench.clock.advance(DEADLINE - 1.0)
+    assert lease.held
+    bench.store.before = None
+    bench.clock.advance(2.0)
+    assert lease.held
+
+
 def test_a_renewal_counts_from_before_it_was_sent(bench: Bench) -> None:
     """P3: a slow reply to a beat gives no more time than the store has given."""
     lease = bench.client.lock("n").acquire()
