@@ -37,27 +37,16 @@ class TestConsulServer(ServerCases):
     def break_connections(self) -> None:
         self.proxy.drop()
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 class TestConsulThatWasKilled(RestartCases):
+    crashes = True
+
     @pytest.fixture(autouse=True)
     def _server(self, own_consul: tuple[ConsulServer, Proxy]) -> None:
         self.server, _ = own_consul
 
     def url(self) -> str:
         return self.server.url
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
 
 
 @pytest.fixture(scope="module")

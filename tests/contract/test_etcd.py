@@ -42,27 +42,16 @@ class TestEtcdServer(ServerCases):
     def break_connections(self) -> None:
         self.proxy.drop()
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 class TestEtcdThatWasKilled(RestartCases):
+    crashes = True
+
     @pytest.fixture(autouse=True)
     def _server(self, own_etcd: EtcdServer) -> None:
         self.server = own_etcd
 
     def url(self) -> str:
         return self.server.url
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ class TestMariaDB(StoreContract):
 
 
 class TestMariaDBServer(ServerCases):
+    crashes = True
+
     @pytest.fixture(autouse=True)
     def _server(self, own_mariadb: MariaDBServer) -> None:
         self.server = own_mariadb
@@ -37,16 +39,6 @@ class TestMariaDBServer(ServerCases):
             "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = 'app'"
         ).split():
             self.server.sql(f"KILL CONNECTION {number}")
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
 
 
 @pytest.fixture(scope="module")

@@ -36,18 +36,11 @@ class TestPostgreSQLServer(ServerCases):
     def break_connections(self) -> None:
         self.server.sql(OTHERS)
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 class TestPostgreSQLAfterACrash(RestartCases):
     """DURABLE: not even SIGKILL makes it forget a grant, whatever it was told about synchronous commits."""
+
+    crashes = True
 
     @pytest.fixture(autouse=True)
     def _server(self, hasty_postgresql: PostgreSQLServer) -> None:
@@ -55,10 +48,6 @@ class TestPostgreSQLAfterACrash(RestartCases):
 
     def url(self) -> str:
         return self.server.url
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
 
 
 @pytest.fixture(scope="module")

@@ -38,18 +38,11 @@ class TestPostgreSQLAdvisoryServer(ServerCases):
     def break_connections(self) -> None:
         self.server.sql(OTHERS)
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 class TestPostgreSQLAdvisoryAfterACrash(RestartCases):
     """Tokens grow over SIGKILL, whatever the server was told about commits."""
+
+    crashes = True
 
     @pytest.fixture(autouse=True)
     def _server(self, own_postgresql: PostgreSQLServer) -> None:
@@ -57,10 +50,6 @@ class TestPostgreSQLAdvisoryAfterACrash(RestartCases):
 
     def url(self) -> str:
         return self.server.url_for(options=MODE)
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
 
 
 @pytest.fixture(scope="module")

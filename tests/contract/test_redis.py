@@ -33,18 +33,11 @@ class TestRedisServer(ServerCases):
         for kind in ("normal", "pubsub"):
             self.server.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 class TestRedisThatWritesEverything(RestartCases):
     """With its append-only file, even SIGKILL makes it forget nothing."""
+
+    crashes = True
 
     remembers = True
 
@@ -54,10 +47,6 @@ class TestRedisThatWritesEverything(RestartCases):
 
     def url(self) -> str:
         return self.server.url
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
 
 
 @pytest.fixture(scope="module")

@@ -43,15 +43,6 @@ class TestZooKeeperServer(ServerCases):
     def break_connections(self) -> None:
         self.proxy.drop()
 
-    def restart(self) -> None:
-        self.server.restart()
-
-    def pause(self) -> None:
-        self.server.pause()
-
-    def resume(self) -> None:
-        self.server.resume()
-
 
 @pytest.fixture(scope="module")
 def own_zookeeper() -> Iterator[ZooKeeperServer]:

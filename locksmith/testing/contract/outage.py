@@ -14,6 +14,7 @@ from locksmith.errors import LeaseLost, StoreUnavailable
 from locksmith.store import Guarantee
 from locksmith.testing.contract.base import Cases, case
 from locksmith.testing.contract.faces import Face
+from locksmith.testing.servers.base import Server
 
 T = TypeVar("T")
 
@@ -28,9 +29,19 @@ class RestartCases(Cases):
     it where the store keeps none for so long.
     """
 
-    @abstractmethod
+    server: Server
+    """What the test bed has started, where it has: the methods below then need not be filled in."""
+
+    crashes: ClassVar[bool] = False
+    """Whether a restart begins with SIGKILL instead of a clean end."""
+
     def restart(self) -> None:
         """End the server, and start it again with its data."""
+        if self.crashes:
+            self.server.kill()
+            self.server.start()
+        else:
+            self.server.restart()
 
     async def _when_back(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The first answer: a server that has just come back may be found late, and "could not ask" is honest."""
@@ -86,13 +97,13 @@ class ServerCases(RestartCases):
     def break_connections(self) -> None:
         """Have the server close every connection."""
 
-    @abstractmethod
     def pause(self) -> None:
         """Freeze the server: connections stay, nothing is answered."""
+        self.server.pause()
 
-    @abstractmethod
     def resume(self) -> None:
         """Let the frozen server go on."""
+        self.server.resume()
 
     async def _acquire(self, client: Any, wait: float | None = None) -> Any:
         return await client.lock("n").acquire(wait=wait)

@@ -52,17 +52,21 @@ def test_bad_urls_say_what_to_write(url: str, says: str) -> None:
     assert "pw" not in str(error.value)
 
 
+def channels_of(face: Any, server: EtcdServer) -> list[Any]:
+    """A channel of each kind that this face takes."""
+
+    async def open_native() -> Any:
+        return grpc.aio.insecure_channel(f"{server.host}:{server.port}")
+
+    blocking = grpc.insecure_channel(f"{server.host}:{server.port}")
+    return [blocking, face.run(open_native())] if face.name == "asyncio" else [blocking]
+
+
 @pytest.mark.etcd
 def test_a_channel_of_the_users_is_used_and_stays_open(
     face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
 ) -> None:
-    async def open_native() -> Any:
-        return grpc.aio.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")
-
-    channels = [grpc.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")]
-    if face.name == "asyncio":
-        channels.append(face.run(open_native()))
-    for channel in channels:
+    for channel in channels_of(face, etcd_server):
         store = face.store(channel, namespace)
         grant = face.run(store.acquire(claim(), queue=False))
         ticket = face.run(store.acquire(claim(), queue=True))
@@ -85,14 +89,7 @@ def test_a_channel_that_its_owner_closes_is_store_unavailable_and_waiters_are_to
     face: Any, claim: Make, etcd_server: EtcdServer, namespace: str
 ) -> None:
     """gRPC raises ValueError: it ended the thread that watches, and a waiter waited for ever."""
-
-    async def open_native() -> Any:
-        return grpc.aio.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")
-
-    channels = [grpc.insecure_channel(f"{etcd_server.host}:{etcd_server.port}")]
-    if face.name == "asyncio":
-        channels.append(face.run(open_native()))
-    for number, channel in enumerate(channels):
+    for number, channel in enumerate(channels_of(face, etcd_server)):
         store = face.store(channel, namespace)
         grant = face.run(store.acquire(claim(f"n{number}"), queue=False))
         ticket = face.run(store.acquire(claim(f"n{number}"), queue=True))
