@@ -232,6 +232,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=FIRST, default=False)
+def beat_chaos(session: nox.Session) -> None:
+    """Are no fires lost or run twice, whatever happens to beats? Shorter, and again: `-- --seconds 60 --seed 1 redis`."""
+    install_built(session)
+    install_servers(session)
+    for mode in ("elected", "active"):
+        session.run("python", "tests/support/beat_chaos.py", "--mode", mode, *session.posargs, env=safe_path())
+
+
+@nox.session(python=FIRST, default=False)
 def stubs(session: nox.Session) -> None:
     """Make the etcd store's messages anew from its rpc.proto."""
     session.install("grpcio-tools==1.85.1")
