@@ -233,7 +233,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=FIRST, default=False)
 def beat_chaos(session: nox.Session) -> None:
-    """Are no fires lost or run twice, whatever happens to beats? Shorter, and again: `-- --seconds 60 --seed 1 redis`."""
+    """Is no fire lost or run twice, whatever happens to beats? Shorter, and again: `-- --seconds 60 --seed 1 redis`."""
     install_built(session)
     install_servers(session)
     for mode in ("elected", "active"):

@@ -140,9 +140,13 @@ class Chaos:
             beat.go_on()
 
     def settle(self) -> int:
-        """Wait until everything that was due by now has run; that moment."""
+        """Wait until what was due by now has run, or will not: what an active beat had claimed comes a ttl later."""
         now = time.time_ns() // 1000
         self._wait(lambda: all(max(self._moments(entry), default=0) >= now for entry in ENTRIES), "the last fires")
+        later = now + int(3 * TTL * SECOND)
+        self._wait(
+            lambda: not self.judge(now)["missing"] or time.time_ns() // 1000 > later, "what was claimed by the last"
+        )
         return now
 
     def judge(self, until: int) -> dict[str, Any]:

@@ -90,10 +90,11 @@ class Rota:
         """Fire what is due; when something is due next (None: never). Raises StoreError, LeaseLost."""
         while self._heap and self._heap[0][0] <= now and not self._stopped():
             due: list[Planned] = []
-            while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
+            while self._heap and self._heap[0][0] <= now:
                 due.append(self._planned[heapq.heappop(self._heap)[2]])
             for number, group in self._by_page(due).items():
-                self._fire(number, group, now)
+                for begin in range(0, len(group), BATCH):
+                    self._fire(number, group[begin : begin + BATCH], now)
         return self._heap[0][0] if self._heap else None
 
     def agenda(self, count: int) -> list[tuple[int, str]]:
