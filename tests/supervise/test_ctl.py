@@ -46,7 +46,8 @@ def test_handover_goes_to_the_next_in_line(crew: Any) -> None:
     assert not alive(command.pid)
     assert crew.ledger.wait_for("begins", not_in=[command.pid]).token > command.token
     assert first.process.poll() is None
-    eventually(lambda: crew.ctl("status")[1]["waiting"] == 1, within=60)
+    eventually(lambda: crew.waiting == 1, within=60)
+    assert crew.ctl("status")[1]["waiting"] == 1
 
 
 def test_paused_is_nobody_until_resumed(crew: Any) -> None:
@@ -55,8 +56,9 @@ def test_paused_is_nobody_until_resumed(crew: Any) -> None:
     assert crew.ctl("pause")[0] == 0
     assert not alive(command.pid)
     late = crew.run("--ttl", LONG)
-    eventually(lambda: crew.ctl("status")[1]["waiting"] == 0, within=60)
-    assert crew.ctl("status")[1]["paused"]
+    eventually(lambda: crew.waiting == 0, within=60)
+    said = crew.ctl("status")[1]
+    assert (said["paused"], said["waiting"]) == (True, 0)
     assert late.process.poll() is None
     pids = crew.ledger.pids()
     assert crew.ctl("resume")[0] == 0
@@ -70,7 +72,8 @@ def test_stop_ends_all_of_them(crew: Any) -> None:
     assert (first.wait(), second.wait()) == (0, 0)
     # Older orders are not for whoever is started later.
     crew.run("--ttl", LONG)
-    eventually(lambda: crew.ctl("status")[1]["token"], within=60)
+    eventually(lambda: crew.token, within=60)
+    assert crew.ctl("status")[1]["token"]
 
 
 def test_nobody_to_be_told(crew: Any) -> None:

@@ -77,7 +77,7 @@ def test_a_standby_that_is_told_to_end_leaves_the_line(crew: Any) -> None:
     standby = crew.standby("--ttl", LONG)
     standby.send(signal.SIGTERM)
     assert standby.wait() == 0
-    assert crew.ctl("status")[1]["waiting"] == 0
+    assert crew.waiting == 0
 
 
 def test_what_ignores_sigterm_is_killed_after_its_grace(crew: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_stopped_supervisor_does_not_keep_the_command(crew: Any, manner: str) 
     first.send(signal.SIGCONT)
     assert not alive(command.pid)
     # It stands in line again, and nothing of it runs meanwhile.
-    eventually(lambda: crew.ctl("status")[1]["waiting"] == 1, within=60)
+    eventually(lambda: crew.waiting == 1, within=60)
     lives = len(crew.ledger.entries())
     eventually(lambda: len(crew.ledger.entries()) > lives + 20, within=60)
     assert alive(successor.pid)

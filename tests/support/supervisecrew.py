@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import locksmith
 from locksmith.testing.waiting import eventually
 
 COMMAND = """
@@ -150,6 +151,18 @@ class Crew:
         self.ledger = Ledger(folder / "ledger")
         self.env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.machines: list[Machine] = []
+        self._client = locksmith.connect(url, namespace=namespace)
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line. Asked of the store, not of `ctl`: polling starts a process each time."""
+        return len(self._client.inspect("job").waiters)
+
+    @property
+    def token(self) -> int | None:
+        """The holder's."""
+        holders = self._client.inspect("job").holders
+        return holders[0].token if holders else None
 
     def run(self, *options: str, manner: str = "polite", command: list[str] | None = None) -> Machine:
         words = command or [sys.executable, "-S", "-c", COMMAND, str(self.ledger.path), manner]
@@ -165,9 +178,9 @@ class Crew:
 
     def standby(self, *options: str, manner: str = "polite") -> Machine:
         """Another one that stands in line."""
-        before = self.ctl("status")[1]["waiting"]
+        before = self.waiting
         machine = self.run(*options, manner=manner)
-        eventually(lambda: self.ctl("status")[1]["waiting"] > before, within=60)
+        eventually(lambda: self.waiting > before, within=60)
         return machine
 
     def ctl(self, verb: str, *options: str) -> tuple[int, Any]:
@@ -177,6 +190,7 @@ class Crew:
         return done.returncode, json.loads(done.stdout)
 
     def close(self) -> None:
+        self._client.close()
         for machine in self.machines:
             machine.close()
         for pid in self.ledger.pids():
