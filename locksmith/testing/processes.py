@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from locksmith.errors import RateLimited
+from locksmith.testing import nursery
 
 ANSWER_SECONDS: Final = 30.0
 
@@ -50,15 +51,7 @@ class Worker:
         setup = json.dumps({"url": url, "runtime": runtime, "settings": settings})
         # The same packages as here, wherever they come from.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = subprocess.Popen(
-            # Forking beside threads is what some cases are about.
-            [sys.executable, "-W", "ignore::DeprecationWarning", "-m", __name__, setup],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        self._process = _start(setup, environment)
         self._answers: SimpleQueue[str] = SimpleQueue()
         self._complaints: list[str] = []
         self._readers = [
@@ -153,6 +146,21 @@ class Worker:
         for line in pipe:
             put(line)
         put("")
+
+
+def _start(setup: str, environment: dict[str, str]) -> subprocess.Popen[str] | nursery.Nursling:
+    # Forking beside threads is what some cases are about.
+    options = ["-W", "ignore::DeprecationWarning"]
+    if nursery.possible():
+        return nursery.Nursling(nursery.nursery(options, environment), setup)
+    return subprocess.Popen(
+        [sys.executable, *options, "-m", __name__, setup],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
 
 
 def _state(pid: int) -> str:
@@ -353,15 +361,15 @@ def _say(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
+def serve(setup: str) -> None:
     """Serve one Worker until it hangs up."""
     from locksmith.testing.contract.faces import FACES
 
-    setup = json.loads(sys.argv[1])
-    face = FACES[setup["runtime"]]()
+    wanted = json.loads(setup)
+    face = FACES[wanted["runtime"]]()
     with contextlib.suppress(KeyboardInterrupt):
-        face.run(_serve(face, setup))
+        face.run(_serve(face, wanted))
 
 
 if __name__ == "__main__":
-    main()
+    serve(sys.argv[1])

@@ -7,13 +7,31 @@
             return "mystore://localhost"
 
 pytest collects it and runs every case in both runtimes. See docs/testing.md.
+
+Names are loaded when they are first asked for: the processes that cases start need a face from here, and neither the
+cases nor pytest, which take longer to import than all the rest.
 """
 
 from __future__ import annotations
 
-import pytest
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
-_MODULES = (
+if TYPE_CHECKING:
+    from locksmith.testing.contract.base import Cases as Cases
+    from locksmith.testing.contract.base import case as case
+    from locksmith.testing.contract.faces import FACES as FACES
+    from locksmith.testing.contract.faces import AsyncioFace as AsyncioFace
+    from locksmith.testing.contract.faces import BlockingFace as BlockingFace
+    from locksmith.testing.contract.faces import Face as Face
+    from locksmith.testing.contract.faces import Job as Job
+    from locksmith.testing.contract.outage import RestartCases as RestartCases
+    from locksmith.testing.contract.outage import ServerCases as ServerCases
+    from locksmith.testing.contract.whole import CASE_CLASSES as CASE_CLASSES
+    from locksmith.testing.contract.whole import StoreContract as StoreContract
+
+_MODULES: Final = (
     "base",
     "cells",
     "crowd",
@@ -30,73 +48,31 @@ _MODULES = (
     "together",
     "waits",
 )
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
+"""Whose assertions pytest explains."""
+_HOMES: Final = {
+    "CASE_CLASSES": "whole",
+    "FACES": "faces",
+    "AsyncioFace": "faces",
+    "BlockingFace": "faces",
+    "Cases": "base",
+    "Face": "faces",
+    "Job": "faces",
+    "RestartCases": "outage",
+    "ServerCases": "outage",
+    "StoreContract": "whole",
+    "case": "base",
+}
 
-from locksmith.testing.contract.base import Cases, case  # noqa: E402
-from locksmith.testing.contract.cells import CellCases  # noqa: E402
-from locksmith.testing.contract.crowd import CrowdCases  # noqa: E402
-from locksmith.testing.contract.faces import FACES, AsyncioFace, BlockingFace, Face, Job  # noqa: E402
-from locksmith.testing.contract.grants import GrantCases  # noqa: E402
-from locksmith.testing.contract.interrupts import InterruptCases  # noqa: E402
-from locksmith.testing.contract.leases import LeaseCases  # noqa: E402
-from locksmith.testing.contract.line import LineCases  # noqa: E402
-from locksmith.testing.contract.listing import ListingCases  # noqa: E402
-from locksmith.testing.contract.outage import RestartCases, ServerCases  # noqa: E402
-from locksmith.testing.contract.procs import ProcessCases  # noqa: E402
-from locksmith.testing.contract.rates import RateCases  # noqa: E402
-from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases  # noqa: E402
-from locksmith.testing.contract.removal import RemovalCases  # noqa: E402
-from locksmith.testing.contract.together import MultiLockCases  # noqa: E402
-from locksmith.testing.contract.waits import WaitCases  # noqa: E402
-
-CASE_CLASSES: tuple[type[Cases], ...] = (
-    GrantCases,
-    LineCases,
-    RemovalCases,
-    CellCases,
-    ListingCases,
-    LeaseCases,
-    WaitCases,
-    CrowdCases,
-    ProcessCases,
-    InterruptCases,
-    ElectionCases,
-    CellRecipeCases,
-    MultiLockCases,
-    RateCases,
-)
-"""The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
+if "pytest" in sys.modules:  # before any of them is imported
+    sys.modules["pytest"].register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 
 
-class StoreContract(
-    GrantCases,
-    LineCases,
-    RemovalCases,
-    CellCases,
-    ListingCases,
-    LeaseCases,
-    WaitCases,
-    CrowdCases,
-    ProcessCases,
-    InterruptCases,
-    ElectionCases,
-    CellRecipeCases,
-    MultiLockCases,
-    RateCases,
-):
-    """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
-__all__ = [
-    "CASE_CLASSES",
-    "FACES",
-    "AsyncioFace",
-    "BlockingFace",
-    "Cases",
-    "Face",
-    "Job",
-    "RestartCases",
-    "ServerCases",
-    "StoreContract",
-    "case",
-]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
