@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ G = TypeVar("G", bound=RedisGroup)
 # No deadline per example: machines under test are busy. And in CI the same examples each time.
 settings.register_profile("locksmith", deadline=None, derandomize=in_ci())
 settings.load_profile("locksmith")
+
+# What a shell starts in the background ignores Ctrl-C, and hands that down to every process that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG_CASES = ("crowd", "interrupts", "procs")
