@@ -2,7 +2,7 @@
 
 Knobs, all environment variables:
     LOCKSMITH_FULL=1        the whole suite on every Python (else slow tests and some stores on the first one only)
-    LOCKSMITH_WORKERS=8     pytest workers (default 6, most of whose time is waiting for ttls; 0: one process)
+    LOCKSMITH_WORKERS=8     pytest workers (default 5, most of whose time is waiting for ttls; 0: one process)
     CI=true                 a server program that is missing is a failure, not a skip
 """
 
@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = False
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
 TYPED = ["locksmith", "backends", "benchmarks", "examples/thirdparty_store", "tests/typing"]
-WORKERS = os.environ.get("LOCKSMITH_WORKERS", "6")
+WORKERS = os.environ.get("LOCKSMITH_WORKERS", "5")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 # Stores that the first Python is enough for: the others run what is ours, and the stores that most people use.
 ONCE = "several or mariadb or zookeeper or etcd or consul"
@@ -45,13 +45,7 @@ UNDRIVEN = ("tests/cli/test_demo.py", "tests/cli/test_serve.py", "tests/contract
 # What gevent could change. The rest starts processes of its own, where nothing is patched.
 GREEN = ("adapters", "core", "engine", "heart", "metrics", "recipes", "testing")
 # The stores, in groups that run side by side: their tests mostly wait for servers.
-GREEN_STORES = (
-    ("redis_",),  # on several servers
-    ("sqlite", "memory", "redis"),
-    ("postgresql",),
-    ("mysql", "mariadb"),
-    ("zookeeper", "etcd", "consul"),
-)
+GREEN_STORES = (("sqlite", "memory", "redis"), ("postgresql", "mysql", "mariadb"), ("zookeeper", "etcd", "consul"))
 
 
 # ------------------------------------------------------------------------------------- which Pythons are here
