@@ -266,7 +266,7 @@ def beat_chaos(session: nox.Session) -> None:
     install_built(session)
     install_servers(session)
     for mode in ("elected", "active"):
-        session.run("python", "tests/support/beat_chaos.py", "--mode", mode, *session.posargs, env=safe_path())
+        session.run("python", "tests/support/beat_chaos.py", "--mode", mode, *session.posargs, env=environment())
 
 
 @nox.session(python=FIRST, default=False)
