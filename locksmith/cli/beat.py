@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -22,8 +22,6 @@ from locksmith.recipes.election import Leader
 if TYPE_CHECKING:
     from locksmith.celery.beat.notices import Notices, Orders, Report
 
-_PREFIX: Final = "beat:"
-
 schedule_option = click.option(
     "--schedule", metavar="NAME", help="The schedule; the name of the Celery application. Default: the only one."
 )
@@ -35,32 +33,40 @@ def beat_command() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
-    """What is known of one schedule."""
+class _Share:
+    """What is known of one share of a schedule."""
 
-    schedule: str
     leader: Leader | None
     standbys: int
     report: Report | None
-    orders: Orders
+    """Of the leader, or of one of those that fire without one."""
 
     @property
     def fires(self) -> bool:
-        """Whether anybody fires it: one who leads, or some who share it without a leader."""
         return self.leader is not None or (self.report is not None and self.report.term == 0)
+
+    @property
+    def sentence(self) -> str:
+        leader, report = self.leader, self.report
+        if leader is not None:
+            who = f"{leader.note or 'a beat'} ({leader.host}, pid {leader.pid}) leads since {duration(leader.since)}"
+        else:
+            who = "fired by all beats together" if self.fires else "nobody leads"
+        said = f"{who}, {self.standbys} standing by"
+        if report is not None:
+            said += f"; {report.entries} entries, {report.sent} fires sent, the latest {report.lag:.3f} s late"
+            said += f", {report.open} wait for the broker" if report.open else ""
+        return said
 
     def as_json(self) -> dict[str, Any]:
         leader, report = self.leader, self.report
         return {
-            "schedule": self.schedule,
             "leader": None if leader is None else {
                 "name": leader.note, "host": leader.host, "pid": leader.pid, "term": leader.term,
                 "since": round(leader.since, 3),
             },
             "standbys": self.standbys,
             "report": None if report is None else asdict(report),
-            "paused": list(self.orders.paused),
-            "added": sorted(self.orders.added),
         }  # fmt: skip
 
 
@@ -68,34 +74,32 @@ class _Scene:
 @schedule_option
 @common_options
 def _status(settings: Settings, schedule: str | None) -> int:
-    """Tell who leads, who stands by, and how late fires are. Exit status 1 where nobody leads."""
+    """Tell who leads, who stands by, and how late fires are. Exit status 1 where nobody leads, or not every share."""
     with settings.connect() as client:
-        scene = _look(client, _named(client, schedule))
+        name = _named(client, schedule)
+        shares, orders = _shares(client, name), _notices(client, name).orders()[0]
+    good = all(share.fires for share in shares)
     if settings.as_json:
-        output.say_json(scene.as_json())
-        return 0 if scene.fires else 1
-    on, leader, report = output.console(), scene.leader, scene.report
-    if leader is not None:
-        who = f"{leader.note or 'a beat'} ({leader.host}, pid {leader.pid}) leads since {duration(leader.since)}"
-    else:
-        who = "fired by all beats together" if scene.fires else "nobody leads"
-    on.print(Text(f"{visible(scene.schedule)}: {visible(who)}, {scene.standbys} standing by"), soft_wrap=True)
-    if report is not None and (leader is None or report.term == leader.term):
-        said = f"{report.entries} entries, {report.sent} fires sent, the latest {report.lag:.3f} s late"
-        on.print(Text(said + (f"; {report.open} wait for the broker" if report.open else "")), soft_wrap=True)
-    if scene.orders.paused:
-        on.print(Text(f"paused: {visible(', '.join(scene.orders.paused))}"), soft_wrap=True)
-    return 0 if scene.fires else 1
+        told = {"schedule": name, "shares": [share.as_json() for share in shares]}
+        output.say_json({**told, "paused": list(orders.paused), "added": sorted(orders.added)})
+        return 0 if good else 1
+    on = output.console()
+    for number, share in enumerate(shares):
+        which = f"{name}, share {number} of {len(shares)}" if len(shares) > 1 else name
+        on.print(Text(f"{visible(which)}: {visible(share.sentence)}"), soft_wrap=True)
+    if orders.paused:
+        on.print(Text(f"paused: {visible(', '.join(orders.paused))}"), soft_wrap=True)
+    return 0 if good else 1
 
 
 @beat_command.command("next")
 @schedule_option
 @common_options
 def _next(settings: Settings, schedule: str | None) -> int:
-    """Show what is due next, as the beat that fires has reported. Exit status 1 where none has."""
+    """Show what is due next, as the beats that fire have reported. Exit status 1 where none has."""
     with settings.connect() as client:
-        report = _look(client, _named(client, schedule)).report
-    due = () if report is None else report.due
+        reports = [share.report for share in _shares(client, _named(client, schedule)) if share.report]
+    due = sorted(pair for report in reports for pair in report.due)
     if settings.as_json:
         output.say_json([{"entry": entry, "at": at} for at, entry in due])
     else:
@@ -103,7 +107,7 @@ def _next(settings: Settings, schedule: str | None) -> int:
         for at, entry in due:
             table.add_row(visible(entry), duration(max(at - time.time(), 0.0)))
         output.console().print(table)
-    return 0 if report is not None else 1
+    return 0 if reports else 1
 
 
 @beat_command.command("ls")
@@ -216,19 +220,24 @@ def _handover(settings: Settings, schedule: str | None, wait: float) -> int:
     """Have the next beat in line lead. Exit status 1 where that was not done in time, or nobody leads."""
     with settings.connect() as client:
         name = _named(client, schedule)
-        election = client.election(f"{_PREFIX}{name}")
-        before, after = election.leader(), None
-        if before is not None:
-            term = before.term
-            _notices(client, name).order(lambda was: replace(was, handover=term))
-            others = (seen for seen in election.observe(wait=wait) if seen is not None and seen.term != term)
-            after = next(others, None)
-    said = "nobody leads" if before is None else f"not done in {wait:g} s" if after is None else f"{after.note} leads"
+        terms = {str(n): share.leader.term for n, share in enumerate(_shares(client, name)) if share.leader}
+        _notices(client, name).order(lambda was: replace(was, handover=terms))
+        heirs = [_heir(client, _beat().election_of(name, int(n), len(terms)), term, wait) for n, term in terms.items()]
+    done = bool(heirs) and None not in heirs
+    said = f"{', '.join(filter(None, heirs))} leads" if done else f"not done in {wait:g} s" if heirs else "nobody leads"
     if settings.as_json:
-        output.say_json({"schedule": name, "done": after is not None, "leader": None if after is None else after.note})
+        output.say_json({"schedule": name, "done": done, "leaders": heirs})
     else:
         output.console().print(Text(f"{visible(name)}: {visible(said)}"), soft_wrap=True)
-    return 0 if after is not None else 1
+    return 0 if done else 1
+
+
+def _heir(client: Client, election: str, term: int, wait: float) -> str | None:
+    """The name of whoever leads after this term; None where that took too long."""
+    for seen in client.election(election).observe(wait=wait):
+        if seen is not None and seen.term != term:
+            return seen.note or seen.host
+    return None
 
 
 def _order(
@@ -250,24 +259,39 @@ def _named(client: Client, schedule: str | None) -> str:
     """The schedule that is meant. Raises ConfigurationError where that is not clear."""
     if schedule is not None:
         return schedule
-    found = [name.removeprefix(_PREFIX) for name in client.names(_PREFIX)]
+    found = {_beat().share_of(name)[0] for name in client.names(_beat().ELECTION)}
     if len(found) != 1:
         known = f"there are {', '.join(sorted(found))}" if found else "no beat runs here"
         raise ConfigurationError(f"which schedule is meant? Say --schedule; {known}")
-    return found[0]
+    return str(found.pop())
 
 
 def _notices(client: Client, schedule: str) -> Notices:
-    from locksmith.celery.beat.notices import Notices  # it needs Celery, and says so where that is missing
+    notices: Notices = _beat().Notices(client, schedule)
+    return notices
 
-    return Notices(client, schedule)
+
+def _beat() -> Any:
+    from locksmith.celery.beat import notices  # it needs Celery, and says so where that is missing
+
+    return notices
 
 
-def _look(client: Client, schedule: str) -> _Scene:
-    notices = _notices(client, schedule)
-    election = f"{_PREFIX}{schedule}"
-    leader = client.election(election).leader()
-    return _Scene(schedule, leader, len(client.inspect(election).waiters), notices.report(), notices.orders()[0])
+def _shares(client: Client, schedule: str) -> list[_Share]:
+    notices, undivided = _notices(client, schedule), _beat().election_of(schedule, 0, 1)
+    elections = [name for name in client.names(undivided) if _beat().share_of(name)[0] == schedule]
+    shares = 1
+    if undivided not in elections:
+        report = notices.report()
+        shares = max([1 if report is None else report.shards, *(_beat().share_of(name)[1] + 1 for name in elections)])
+    return [_share(client, notices, _beat().election_of(schedule, number, shares), number) for number in range(shares)]
+
+
+def _share(client: Client, notices: Notices, election: str, number: int) -> _Share:
+    leader, report = client.election(election).leader(), notices.report(number)
+    if report is not None and report.term != 0 and (leader is None or leader.term != report.term):
+        report = None
+    return _Share(leader, len(client.inspect(election).waiters), report)
 
 
 def _json(what: str, text: str, kind: type) -> Any:

@@ -6,6 +6,7 @@ from typing import Final
 
 from locksmith.celery.beat.notices import Notices, Orders, Report
 from locksmith.celery.beat.rota import Rota
+from locksmith.celery.beat.settings import Settings
 from locksmith.celery.beat.slots import SECOND
 from locksmith.client import Lease
 
@@ -16,11 +17,12 @@ _AGENDA: Final = 20
 
 
 class Desk:
-    """Of one beat, for as long as it leads."""
+    """Of the leader of one share, for as long as it leads."""
 
-    def __init__(self, notices: Notices, name: str, lead: Lease | None) -> None:
+    def __init__(self, notices: Notices, settings: Settings, shard: int, lead: Lease | None) -> None:
         self._notices = notices
-        self._name = name
+        self._settings = settings
+        self._shard = shard
         self._lead = lead
         self._term = 0 if lead is None else lead.token
         self.orders = Orders()
@@ -39,7 +41,7 @@ class Desk:
     @property
     def hands_over(self) -> bool:
         """Whether this very term was told to end."""
-        return self._term != 0 and self.orders.handover == self._term
+        return self._term != 0 and self.orders.handover.get(str(self._shard)) == self._term
 
     def tell(self, rota: Rota, now: int) -> None:
         """Report where it is time to. Raises StoreError, LeaseLost."""
@@ -47,6 +49,9 @@ class Desk:
             return
         due = tuple((round(at / SECOND, 3), name) for at, name in rota.agenda(_AGENDA))
         lag, rota.lag = rota.lag / SECOND, 0
-        report = Report(self._term, self._name, now / SECOND, rota.entries, rota.sent, lag, rota.open, due)
-        self._notices.tell(report, self._lead)
+        report = Report(
+            self._term, self._settings.name, now / SECOND, rota.entries, rota.sent, lag,
+            shards=self._settings.shards, open=rota.open, due=due,
+        )  # fmt: skip
+        self._notices.tell(report, self._lead, self._shard)
         self._told = now

@@ -19,6 +19,7 @@ from locksmith.store import ABSENT, Guarantee
 
 ELECTION: Final = "beat:"
 """What the name of an election of beats begins with."""
+_SHARD: Final = "#"
 _TRIES: Final = 50
 _REPORTED: Final = 60.0
 """Seconds for which a report is kept; whether it is of the one who leads now, the term in it says."""
@@ -31,15 +32,15 @@ class Orders:
     paused: tuple[str, ...] = ()
     added: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Entries beside those of the configuration."""
-    handover: int = 0
-    """The term whose leader is to resign."""
+    handover: Mapping[str, int] = field(default_factory=dict)
+    """For each share of the schedule the term whose leader is to resign."""
     reload: int = 0
     """Counts up: the schedule is to be read anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a beat is doing."""
+    """How the leader of a share is doing."""
 
     term: int
     name: str
@@ -50,10 +51,23 @@ class Report:
     """Fires sent since this beat began to lead."""
     lag: float
     """Seconds by which the latest of the last fires was late."""
+    shards: int = 1
+    """How many shares there are."""
     open: int = 0
     """Entries with fires that the broker has not taken yet."""
     due: tuple[tuple[float, str], ...] = ()
     """What is due next, and when."""
+
+
+def election_of(schedule: str, shard: int, shards: int) -> str:
+    """The name of the election of a share."""
+    return f"{ELECTION}{schedule}" + (f"{_SHARD}{shard}" if shards > 1 else "")
+
+
+def share_of(election: str) -> tuple[str, int]:
+    """The schedule, and the share, of an election."""
+    schedule, sharp, shard = election.removeprefix(ELECTION).rpartition(_SHARD)
+    return (schedule, int(shard)) if sharp and shard.isdecimal() else (election.removeprefix(ELECTION), 0)
 
 
 class Notices:
@@ -82,19 +96,19 @@ class Notices:
             return wanted
         raise ConfigurationError(f"the orders of the schedule {self._schedule!r} change all the time: try again later")
 
-    def report(self) -> Report | None:
-        """What was reported last."""
-        told, _ = self._read("report")
+    def report(self, shard: int = 0) -> Report | None:
+        """What was reported last of a share."""
+        told, _ = self._read(f"report{shard}")
         if not told:
             return None
         return replace(Report(**told), due=tuple((float(at), str(name)) for at, name in told["due"]))
 
-    def tell(self, report: Report, guard: Lease | None) -> None:
-        """Report. Raises LeaseLost where `guard` is not held any more."""
+    def tell(self, report: Report, guard: Lease | None, shard: int = 0) -> None:
+        """Report of a share. Raises LeaseLost where `guard` is not held any more."""
         self._engine.refuse_unusable()
         raw = plain.check_size(plain.dump({**asdict(report), "due": [list(each) for each in report.due]}))
         grant = None if guard is None else guard._hold.grant
-        drive(self._engine.store.put(self._place("report"), raw, ttl=_REPORTED, guard=grant))
+        drive(self._engine.store.put(self._place(f"report{shard}"), raw, ttl=_REPORTED, guard=grant))
 
     def _read(self, what: str) -> tuple[Any, int]:
         self._engine.refuse_unusable()
@@ -106,4 +120,4 @@ class Notices:
 
 
 def _orders(told: dict[str, Any]) -> Orders:
-    return Orders(tuple(told["paused"]), told["added"], int(told["handover"]), int(told["reload"]))
+    return Orders(tuple(told["paused"]), told["added"], told["handover"], int(told["reload"]))

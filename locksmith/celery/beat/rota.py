@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from locksmith.celery.beat.book import Book, Line, Page, page_of
@@ -200,11 +201,13 @@ class Rota:
 
 
 def _begun(each: Planned, line: Line | None, now: int) -> Line:
-    """The line to go on from: one that nobody has seen begins now, and an interval does not wait for a clock that was
-    put back.
-    """
-    if line is None or (isinstance(each.slots, Interval) and line.last > now):
-        return Line(now) if line is None else Line(now, line.count, line.open, line.by, line.at)
+    """The line to go on from: one that nobody has seen begins now."""
+    if line is None:
+        return Line(now)
+    # A clock was put back, and an interval does not wait for it. By less than the interval it is only that the clocks
+    # of two machines differ: to begin anew would shift the fires.
+    if isinstance(each.slots, Interval) and line.last > now + each.slots.period:
+        return replace(line, last=now)
     return line
 
 

@@ -7,9 +7,10 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from locksmith.celery.beat.book import PAGES
 from locksmith.celery.beat.misfire import Misfire, misfire_of
 from locksmith.errors import ConfigurationError
-from locksmith.recipes.permits import check_seconds
+from locksmith.recipes.permits import check_count, check_seconds
 
 TTL: Final = 10.0
 MODES: Final = ("elected", "active")
@@ -26,12 +27,17 @@ class Settings:
     name: str = ""
     """For people. Who leads is decided between processes, whatever they are called."""
     mode: str = "elected"
+    shards: int = 1
+    """Into how many shares the schedule is divided, each with a leader of its own. The same for all beats."""
     misfire: Misfire = field(default_factory=Misfire)
 
     def __post_init__(self) -> None:
         check_seconds("locksmith_beat_ttl", self.ttl, positive=True)
         if self.mode not in MODES:
             raise ConfigurationError(f"locksmith_beat_mode is one of {', '.join(MODES)}, not {self.mode!r}")
+        check_count("locksmith_beat_shards", self.shards, most=PAGES)
+        if self.shards > 1 and self.mode == "active":
+            raise ConfigurationError("active beats share every entry anyway: leave locksmith_beat_shards out")
         for what in ("schedule", "name"):
             if not isinstance(getattr(self, what), str):
                 raise ConfigurationError(f"locksmith_beat_{what} is text, not {getattr(self, what)!r}")
@@ -49,5 +55,6 @@ def settings_of(app: Any) -> Settings:
         ttl=told("ttl", TTL),
         name=told("name", f"{socket.gethostname()}:{os.getpid()}"),
         mode=told("mode", "elected"),
+        shards=told("shards", 1),
         misfire=misfire_of(told("misfire", "once")),
     )

@@ -14,7 +14,7 @@ import pytest
 
 import locksmith
 from locksmith.celery.beat.book import Book, Line, page_of
-from locksmith.celery.beat.notices import ELECTION, Notices, Orders, Report
+from locksmith.celery.beat.notices import ELECTION, Notices, Orders, Report, election_of
 from locksmith.errors import LeaseLost
 
 pytestmark = pytest.mark.native_threads
@@ -78,14 +78,23 @@ def test_status_and_lists(store: str, client: locksmith.Client) -> None:
     Book(client, "s").change(page_of("e"), Book(client, "s").read(page_of("e")), lambda _: {"e": Line(5, 7)}, None)
     with client.election(f"{ELECTION}s").campaign(note="the first") as lead:
         Notices(client, "s").tell(Report(lead.token, "the first", 1.0, 2, 3, 0.5, due=((2.0, "e"),)), lead)
-        said = beat(store, "status").stdout.splitlines()
-        assert said[0].startswith("s: the first (")
-        assert said[1] == "2 entries, 3 fires sent, the latest 0.500 s late"
-        told = json.loads(beat(store, "status", "--json").stdout)
+        said = beat(store, "status").stdout
+        assert said.startswith("s: the first (")
+        assert said.endswith(" 0 standing by; 2 entries, 3 fires sent, the latest 0.500 s late\n")
+        (told,) = json.loads(beat(store, "status", "--json").stdout)["shares"]
         assert (told["leader"]["name"], told["report"]["term"]) == ("the first", lead.token)
         assert json.loads(beat(store, "next", "--json").stdout) == [{"entry": "e", "at": 2.0}]
         listed = [{"entry": "e", "last": 5e-06, "count": 7, "open": 0, "paused": False}]
         assert json.loads(beat(store, "ls", "--json").stdout) == listed
+
+
+def test_a_share_that_nobody_leads_is_seen(store: str, client: locksmith.Client) -> None:
+    with client.election(election_of("s", 1, 2)).campaign(note="the second"):
+        done = beat(store, "status")
+    assert done.returncode == 1
+    first, second = done.stdout.splitlines()
+    assert first == "s, share 0 of 2: nobody leads, 0 standing by"
+    assert second.startswith("s, share 1 of 2: the second (")
 
 
 def test_pause_add_and_remove(store: str, client: locksmith.Client) -> None:

@@ -79,10 +79,10 @@ class Troupe:
         have = len(self.fires())
         eventually(lambda: len(self.fires()) >= have + count, within=40, what=f"{count} more fires than {have}")
 
-    def leader(self) -> int | None:
+    def leader(self, share: str = "") -> int | None:
         """The pid of the beat that leads."""
         with locksmith.connect(self.store) as client:
-            leader = client.election("beat:beatcrew").leader()
+            leader = client.election(f"beat:beatcrew{share}").leader()
         return None if leader is None else leader.pid
 
     def led_by(self, wanted: Callable[[int | None], bool]) -> None:
@@ -161,3 +161,22 @@ def test_active_beats_share_the_fires_with_no_leader(troupe: Troupe) -> None:
     beats[0].kill()
     troupe.more(8)
     troupe.whole()
+
+
+def test_shares_are_led_by_different_beats_and_by_one_where_there_is_no_other(troupe: Troupe) -> None:
+    entries = [f"e{number}" for number in range(6)]
+    shares = ("#0", "#1")
+
+    def leaders() -> list[int | None]:
+        return [troupe.leader(share) for share in shares]
+
+    first = troupe.beat(entries, locksmith_beat_shards=2)
+    eventually(lambda: leaders() == [first.pid, first.pid], within=40, what="one leads both shares")
+    second = troupe.beat(entries, locksmith_beat_shards=2)
+    both = {first.pid, second.pid}
+    eventually(lambda: set(leaders()) == both, within=40, what="each leads a share")
+    troupe.more(12)
+    second.kill()
+    eventually(lambda: leaders() == [first.pid, first.pid], within=40, what="the other share is taken over")
+    troupe.more(12)
+    troupe.whole(entries)

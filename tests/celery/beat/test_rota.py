@@ -259,6 +259,16 @@ def test_an_interval_goes_on_after_the_clock_was_put_back(beats: Beats) -> None:
     assert again.step(NOON - 60 * MINUTE) == NOON - 45 * MINUTE
 
 
+def test_clocks_that_differ_a_little_shift_no_interval(beats: Beats) -> None:
+    """A beat that is 50 ms behind finds a moment that lies ahead, which another one has just sent."""
+    ahead, behind = beats.make(minutes(15), now=NOON), beats.make(minutes(15), now=NOON, me="b")
+    for minute in range(15, 61, 15):
+        ahead.step(NOON + minute * MINUTE)
+        behind.step(NOON + minute * MINUTE - SECOND // 20)
+        behind.begin(NOON + minute * MINUTE - SECOND // 20)
+    assert beats.post.minutes() == [15, 30, 45, 60]
+
+
 def test_nothing_is_sent_after_it_was_stopped(beats: Beats) -> None:
     rota = beats.make(minutes(15), now=NOON, guard=beats.lock.acquire())
     beats.stopped = True
