@@ -2,7 +2,7 @@
 
 Knobs, all environment variables:
     LOCKSMITH_FULL=1        the whole suite on every Python (else slow tests and some stores on the first one only)
-    LOCKSMITH_WORKERS=8     pytest workers (default 5, most of whose time is waiting for ttls; 0: one process)
+    LOCKSMITH_WORKERS=8     pytest workers (default 4, most of whose time is waiting for ttls; 0: one process)
     CI=true                 a server program that is missing is a failure, not a skip
 """
 
@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = False
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
 TYPED = ["locksmith", "backends", "benchmarks", "examples/thirdparty_store", "tests/typing"]
-WORKERS = os.environ.get("LOCKSMITH_WORKERS", "5")
+WORKERS = os.environ.get("LOCKSMITH_WORKERS", "4")
 FULL = os.environ.get("LOCKSMITH_FULL", "") not in {"", "0"}
 # Stores that the first Python is enough for: the others run what is ours, and the stores that most people use.
 ONCE = "several or mariadb or zookeeper or etcd or consul"
