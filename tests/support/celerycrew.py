@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import limitcrew
 from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
@@ -74,6 +75,7 @@ def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Cel
     _once_tasks(app, told)
     _life(app, told)
     _phases(app, told)
+    limitcrew.tasks(app, told)
     app.told = told
     return app
 

@@ -1,0 +1,117 @@
+"""Limits of tasks, with a real worker: when calls begin is judged by the store's clock."""
+
+from __future__ import annotations
+
+import pytest
+from celery import states
+
+from locksmith.testing.waiting import eventually
+
+pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
+SOON = 60.0
+SECOND = 1_000_000
+
+
+def begun(crew, name):
+    """(task id, slot, when it began, retries) of each beginning, in the order of the slots."""
+    words = [line.split() for line in crew.told.lines("begin", name)]
+    return sorted(((each[2], int(each[3]), int(each[4]), int(each[5])) for each in words), key=lambda each: each[1])
+
+
+def slots(crew, name):
+    found = begun(crew, name)
+    assert all(at >= slot > 0 for _, slot, at, _ in found), "none begins before its slot"
+    return [slot for _, slot, _, _ in found]
+
+
+def assert_paced(taken, interval):
+    assert all(later - earlier >= interval for earlier, later in zip(taken, taken[1:], strict=False)), taken
+
+
+def test_no_more_than_the_limit_and_the_rest_wait_in_no_slot_of_the_pool(crew, name):
+    calls = [crew.paced.delay(name) for _ in range(20)]
+    eventually(lambda: crew.told.lines("begin", name), within=SOON)
+    assert crew.work.delay(f"{name}-beside").get(timeout=SOON)
+    assert [call.get(timeout=SOON) for call in calls] == [call.id for call in calls]
+    taken = slots(crew, name)
+    assert len(taken) == 20
+    assert_paced(taken, SECOND // 10)
+    assert all(retries == 0 for *_, retries in begun(crew, name))
+
+
+def test_another_key_has_a_limit_of_its_own(crew, name):
+    first = crew.paced_late.delay(name)
+    assert first.get(timeout=SOON)
+    crew.paced_late.delay(name)
+    assert crew.paced_late.delay(f"{name}-other").get(timeout=SOON)
+    eventually(lambda: len(crew.told.lines("end", name)) == 2, within=SOON)
+    assert_paced(slots(crew, name), 3 * SECOND)
+
+
+def test_several_windows(crew, name):
+    calls = [crew.windows.delay(name) for _ in range(12)]
+    for call in calls:
+        call.get(timeout=SOON)
+    taken = slots(crew, name)
+    for begin in taken:
+        assert len([slot for slot in taken if begin <= slot < begin + SECOND]) <= 25
+        assert len([slot for slot in taken if begin <= slot < begin + 4 * SECOND]) <= 8
+
+
+def test_a_retry_takes_a_slot_of_its_own(crew, name):
+    assert crew.paced_late.delay(name, "retry").get(timeout=SOON)
+    assert [retries for *_, retries in begun(crew, name)] == [0, 1]
+    assert_paced(slots(crew, name), 3 * SECOND)
+
+
+def test_at_most_so_many_at_once(crew, name):
+    calls = [crew.few.delay(name, gate=name) for _ in range(4)]
+    # Beside a worker of two children a third call shows that none of the waiting ones occupies a slot: see below.
+    eventually(lambda: len(crew.told.lines("begin", name)) == 2, within=SOON)
+    crew.told.open(name)
+    for call in calls:
+        call.get(timeout=SOON)
+    running = most = 0
+    for line in (crew.folder / "journal").read_text().splitlines():
+        if name in line.split():
+            running += 1 if line.startswith("begin") else -1
+            most = max(most, running)
+    assert (running, most) == (0, 2)
+
+
+def test_who_waits_for_a_permit_leaves_the_pool_free_and_takes_no_slot_of_the_rate(crew, name):
+    calls = [crew.few_paced.delay(name, gate=name) for _ in range(3)]
+    eventually(lambda: crew.told.lines("begin", name), within=SOON)
+    assert crew.work.delay(f"{name}-beside").get(timeout=SOON)
+    assert len(crew.told.lines("begin", name)) == 1
+    crew.told.open(name)
+    for call in calls:
+        call.get(timeout=SOON)
+    assert_paced(slots(crew, name), SECOND // 2)
+
+
+@pytest.mark.parametrize("task", ["singleton_first", "limit_first", "together"])
+def test_together_with_singleton(crew, name, task):
+    first = crew.app.tasks[task].delay(name, "a")
+    assert first.get(timeout=SOON)
+    waiting = crew.app.tasks[task].delay(name, "b")
+    assert crew.app.tasks[task].delay(name, "b").id == waiting.id
+    eventually(
+        lambda: crew.told.lines("begin", name)[1:] or b"locksmith_slot" in queued(crew, waiting.id),
+        within=SOON,
+        what="it has got its slot",
+    )
+    if waiting.state != states.SUCCESS:
+        assert crew.app.tasks[task].delay(name, "b").id == waiting.id  # it is a queued one, while it waits
+    assert waiting.get(timeout=SOON) == waiting.id
+    assert_paced(slots(crew, name), 2 * SECOND)
+    assert len(crew.told.lines("begin", name)) == 2
+    assert crew.app.tasks[task].delay(name, "b").id != waiting.id
+
+
+def queued(crew, task_id):
+    """The message of a call, where the broker or a worker has it."""
+    with crew.app.connection_for_write() as connection:
+        client = connection.default_channel.client
+        raws = [*client.hgetall("unacked").values(), *client.lrange(crew.app.conf.task_default_queue, 0, -1)]
+    return next((raw for raw in raws if task_id.encode() in raw), b"")
