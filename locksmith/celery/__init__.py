@@ -12,8 +12,9 @@ except ImportError as error:  # pragma: no cover - the tests have it
     ) from error
 
 from locksmith.celery.limited import RateLimited, RateLimitedSingleton
+from locksmith.celery.scanning import scan
 from locksmith.celery.singleton import Singleton
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
 
-__all__ = ["DuplicateTaskError", "RateLimited", "RateLimitedSingleton", "Singleton", "install"]
+__all__ = ["DuplicateTaskError", "RateLimited", "RateLimitedSingleton", "Singleton", "install", "scan"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from celery import Task
 
-from locksmith.celery.limiting import limited
 from locksmith.celery.limit_step import LimitStep
+from locksmith.celery.limiting import limited
 from locksmith.celery.limits import Limits
 from locksmith.celery.plan import plan_of
 from locksmith.celery.singleton import Singleton

@@ -97,9 +97,7 @@ class _Call:
 
     def _permit(self) -> Lease:
         try:
-            semaphore = self.client.semaphore(
-                self.semaphore, limit=self.limits.concurrency or 1, ttl=self.limits.ttl
-            )
+            semaphore = self.client.semaphore(self.semaphore, limit=self.limits.concurrency or 1, ttl=self.limits.ttl)
             lease = semaphore.try_acquire(note=str(self)[:200])
         except SettingsConflict as error:
             # Old and new processes, while a new limit is rolled out.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from celery import states
 
@@ -25,7 +27,7 @@ def slots(crew, name):
 
 
 def assert_paced(taken, interval):
-    assert all(later - earlier >= interval for earlier, later in zip(taken, taken[1:], strict=False)), taken
+    assert all(later - earlier >= interval for earlier, later in pairwise(taken)), taken
 
 
 def test_no_more_than_the_limit_and_the_rest_wait_in_no_slot_of_the_pool(crew, name):
