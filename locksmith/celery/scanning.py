@@ -6,12 +6,10 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import celery
 
-from locksmith import names
-from locksmith.adapters.canonical import qualified
 from locksmith.celery.bell import Bell, Watcher
 from locksmith.celery.singleton import Singleton
 from locksmith.celery.walking import Walk, Walker
@@ -21,7 +19,7 @@ from locksmith.elections import Leadership
 from locksmith.errors import ClientClosed, ConfigurationError, StoreError
 from locksmith.recipes.permits import check_count, check_seconds
 
-Work = Callable[[], Iterable[object]]
+Work: TypeAlias = Callable[[], Iterable[object]]
 
 logger: Final = logging.getLogger("locksmith.celery")
 IDLE: Final = 6
@@ -50,10 +48,7 @@ class Scanner:
         self.idle = IDLE * self.every if idle is None else check_seconds("idle", idle, positive=True)
         if self.idle < self.every:
             raise ConfigurationError(f"idle={idle} is the longest pause without work, so it is not below every={every}")
-        self.name = qualified(fn) if name is None else name
-        self.place = f"scan:{self.name}"
-        """The name that is led while walking, and that of the cell which wakes."""
-        names.encode(self.place)
+        self._name = name
         self._ttl = ttl
         self._app = app if app is not None or task is None else task.app
         self._key = key
@@ -62,6 +57,18 @@ class Scanner:
         self._found: Walker | None = None
         self._bell = Bell()
         functools.update_wrapper(self, fn)
+
+    @property
+    def name(self) -> str:
+        """What it is called: by default as a task of this function would be."""
+        if self._name is None:
+            self._name = str(self._application().gen_task_name(self._fn.__name__, self._fn.__module__))
+        return self._name
+
+    @property
+    def place(self) -> str:
+        """The name that is led while walking, and that of the cell which wakes."""
+        return f"scan:{self.name}"
 
     def __call__(self) -> Iterable[object]:
         """The work, as the function yields it."""
@@ -159,7 +166,7 @@ class Scanner:
         return walk
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        return f"<{type(self).__name__} {self._name or self._fn.__name__!r}>"
 
 
 class _Stopped(Exception):
@@ -187,7 +194,7 @@ def scan(
     `every`: seconds from one walk to the next, which begins when the one before has ended; while there is no work these
     pauses double up to `idle` (6 times `every`), until there is some or somebody calls `wake()`. `limit`: as long as so
     many messages wait in a task's queue, nothing is enqueued. `ttl`: seconds after which a silent process is succeeded
-    (the client's). `name`: by default the function's, with its module.
+    (the client's). `name`: by default as Celery would call a task of this function.
 
     `app`: whose store and broker are used; that of `task`, or the current one. With `beat`, for which `app` is needed,
     Celery's beat sends a task of this name every so many seconds, which walks in a worker; else start
