@@ -1,4 +1,4 @@
-"""What Celery users import: `Singleton`, no two equal calls of a task; `RateLimited`, so many of them."""
+"""What Celery users import: `Singleton`, no two equal calls of a task; `RateLimited`, so many of them; `scan`."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Watcher:
     def __init__(self, cell: Cell[object], bell: Bell) -> None:
         self._cell = cell
         self._bell = bell
-        self._over = False
+        self._over = threading.Event()
         found = cell.get()
         self._seen = 0 if found is None else found.version
         self._thread = threading.Thread(target=self._watch, name="locksmith-scan-watcher", daemon=True)
@@ -70,18 +70,18 @@ class Watcher:
 
     def close(self) -> None:
         """Watch no longer. Returns when the thread has ended, soon."""
-        self._over = True
+        self._over.set()
         self._thread.join(2 * _SLICE)
 
     def _watch(self) -> None:
-        while not self._over:
+        while not self._over.is_set():
             try:
                 for found in self._cell.watch(wait=_SLICE):
                     version = 0 if found is None else found.version
                     if version != self._seen:
                         self._seen = version
                         self._bell.ring()
-                    if self._over:
+                    if self._over.is_set():
                         return
             except ClientClosed:
                 return

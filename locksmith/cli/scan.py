@@ -88,8 +88,9 @@ def _run(scanner: Scanner) -> int:
             told.put(error)
 
     threading.Thread(target=run, name="locksmith-scan", daemon=True).start()
-    number = told.get()
-    if isinstance(number, int):
+    ended = told.get()
+    if isinstance(ended, int):
+        order = ended
         scanner.stop()
         try:
             ended = told.get(timeout=GRACE)
@@ -97,8 +98,8 @@ def _run(scanner: Scanner) -> int:
             ended = None
             scanner.client().close()
         _raise(ended)
-        return INTERRUPTED if number == signal.SIGINT else 0
-    _raise(number)
+        return INTERRUPTED if order == signal.SIGINT else 0
+    _raise(ended)
     return 0
 
 

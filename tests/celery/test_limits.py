@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from celery import states
 
+import locksmith
 from locksmith.testing.waiting import eventually
 
 pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
@@ -117,3 +118,80 @@ def queued(crew, task_id):
         client = connection.default_channel.client
         raws = [*client.hgetall("unacked").values(), *client.lrange(crew.app.conf.task_default_queue, 0, -1)]
     return next((raw for raw in raws if task_id.encode() in raw), b"")
+
+
+# With workers of their own.
+
+
+@pytest.mark.slow
+def test_exact_across_workers(start_crew, name):
+    crew = start_crew()
+    logs = [crew.worker("-c", "2").log for _ in range(2)]
+    calls = [crew.paced.delay(name) for _ in range(40)]
+    for call in calls:
+        assert call.get(timeout=SOON) == call.id
+    taken = slots(crew, name)
+    assert len(taken) == 40
+    assert_paced(taken, SECOND // 10)
+    texts = [log.read_text() for log in logs]
+    assert all(any(f"{call.id}] succeeded" in text for call in calls) for text in texts), "both have worked"
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_while_it_holds_a_message_that_has_its_slot(start_crew, name):
+    """The broker delivers it again, to another worker: it runs in the slot that it has, and takes no other."""
+    crew = start_crew()
+    worker = crew.worker("-c", "1")
+    assert crew.slow_paced.delay(name).get(timeout=SOON)
+    waiting = crew.slow_paced.delay(name)
+    eventually(lambda: b"locksmith_slot" in held(crew, waiting.id), within=SOON, what="the worker holds it")
+    worker.kill()
+    deliver_again(crew, waiting.id)
+    crew.worker("-c", "1")
+    assert waiting.get(timeout=SOON) == waiting.id
+    taken = slots(crew, name)
+    assert len(taken) == 2
+    with locksmith.connect(crew.app.conf.locksmith_url) as client:
+        after = client.rate_limit("slow_paced", "1/8s").reserve(key=name).at
+    # Unless this machine needed longer than the call may be late, and it had to take another slot.
+    assert_paced([*taken, after], 8 * SECOND - 1)
+    assert after - taken[0] <= 16 * SECOND + 2 or taken[1] - taken[0] > 8 * SECOND + 2
+
+
+@pytest.mark.slow
+def test_the_permit_of_a_killed_child_is_free_after_its_ttl(start_crew, name):
+    crew = start_crew()
+    crew.worker("-c", "2")
+    killed = [crew.few.delay(name, "die") for _ in range(2)]
+    for call in killed:
+        eventually(lambda call=call: call.state == states.FAILURE, within=SOON, what="its child is dead")
+    assert crew.few.delay(name).get(timeout=SOON), "both permits were lost, and have come back"
+    assert len(crew.told.lines("begin", name)) == 3
+
+
+@pytest.mark.slow
+def test_the_store_is_away_when_a_limited_call_begins(start_crew, start_redis, name):
+    server = start_redis(appendonly=True)
+    crew = start_crew(store=server.url)
+    worker = crew.worker("-c", "1")
+    assert crew.paced.delay(f"{name}-first").get(timeout=SOON)
+    server.pause()
+    call = crew.paced.delay(name)
+    eventually(lambda: f"paced[{call.id}] is put off" in worker.log.read_text(), within=SOON, what="it is put off")
+    server.resume()
+    assert call.get(timeout=SOON) == call.id
+    assert [retries for *_, retries in begun(crew, name)] == [0]
+
+
+def held(crew, task_id):
+    with crew.app.connection_for_write() as connection:
+        raws = connection.default_channel.client.hgetall("unacked").values()
+    return next((raw for raw in raws if task_id.encode() in raw), b"")
+
+
+def deliver_again(crew, task_id):
+    """What kombu does when a message was not acknowledged in time: a worker puts it into its queue once more."""
+    with crew.app.connection_for_write() as connection:
+        channel = connection.default_channel
+        (tag,) = [tag for tag, raw in channel.client.hgetall("unacked").items() if task_id.encode() in raw]
+        channel.qos.restore_by_tag(tag.decode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 from celery import Celery
@@ -26,6 +28,8 @@ def tasks(app: Celery, told: Any) -> None:
         told.note("begin", name, self.request.id, slot, round(now * 1e6), self.request.retries)
         if gate is not None:
             told.wait(gate)
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         if how == "retry" and self.request.retries == 0:
             raise self.retry(countdown=0)
         told.note("end", name, self.request.id)
@@ -36,6 +40,7 @@ def tasks(app: Celery, told: Any) -> None:
 
     task("paced", limit="10/s", limit_key="{name}")
     task("paced_late", limit="1/3s", limit_key="{name}", acks_late=True)
+    task("slow_paced", limit="1/8s", limit_key="{name}")
     task("windows", limit=("20/s", "6/4s"), limit_burst=(5, 2), limit_key="{name}")
     task("few", limit_concurrency=2, limit_key="{name}", limit_ttl=2)
     task("few_paced", limit="2/s", limit_concurrency=1, limit_key="{name}", limit_ttl=2)
