@@ -39,11 +39,10 @@ def setting(name: str, seconds: float) -> float:
 app = Celery("pages", broker=os.environ.get("BROKER_URL", "redis://localhost:6379/1"))
 app.conf.update(
     task_default_queue="pages",
-    # With acks_late the broker delivers again what a dead worker had: after this time.
-    task_acks_late=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": setting("VISIBILITY", 600)},
+    # A page that a dead worker was rendering comes back after the first, one that only waited there after the second.
     singleton_worker_ttl=setting("WORKER_TTL", 60),
+    singleton_queue_ttl=setting("QUEUE_TTL", 600),
     broker_connection_retry_on_startup=True,
 )
 

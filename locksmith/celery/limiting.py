@@ -41,7 +41,9 @@ def limited(limits: Limits, request: Any, body: Callable[..., R]) -> Callable[..
         try:
             call = _Call(limits, request, args, kwargs)
         except TypeError:
-            return body(*args, **kwargs)  # arguments that do not fit: it raises the same
+            if _fit(limits.task, args, kwargs):
+                raise
+            return body(*args, **kwargs)  # it raises the same
         lease = call.admitted()
         try:
             return body(*args, **kwargs)
@@ -49,6 +51,15 @@ def limited(limits: Limits, request: Any, body: Callable[..., R]) -> Callable[..
             call.leave(lease)
 
     return begin
+
+
+def _fit(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether arguments are those of the task: else what is wrong is a key that does not work."""
+    try:
+        task.__header__(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 class _Call:

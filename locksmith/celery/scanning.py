@@ -219,5 +219,5 @@ def _schedule(scanner: Scanner, app: Any) -> None:
         scanner.walk()
 
     # A Singleton: while one walk is queued or runs, beat adds no other.
-    walker = app.task(walk, name=scanner.name, base=Singleton, ignore_result=True)
+    walker = app.task(walk, name=scanner.name, base=Singleton, shared=False, ignore_result=True)
     app.add_periodic_task(scanner.every, walker.s(), name=scanner.name)

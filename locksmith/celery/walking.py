@@ -16,7 +16,7 @@ from celery.canvas import Signature
 from locksmith.adapters.keys import KeyOf
 from locksmith.celery.options import key_by
 from locksmith.celery.plan import Plan, plan_of
-from locksmith.errors import ConfigurationError
+from locksmith.errors import ConfigurationError, DuplicateTaskError
 from locksmith.metrics import queues
 
 _PHASE: Final = "until_executed"
@@ -114,14 +114,19 @@ class Walker:
 
     def _enqueue(self, item: Item) -> bool:
         args, kwargs = item.arguments
-        how: dict[str, Any] = {"on_duplicate": "skip"}
+        # To be skipped would be another message, where something is linked to it.
+        how: dict[str, Any] = {"on_duplicate": "raise"}
         if self._key is not None:
             name = item.plan.name
             key_of = self._keys.get(name)
             if key_of is None:
                 key_of = self._keys[name] = key_by(type(item.plan.task), name, self._key)
             how["key"] = key_of(args, kwargs)
-        return item.signature.apply_async(singleton=how).id is not None
+        try:
+            item.signature.apply_async(singleton=how, add_to_parent=False)
+        except DuplicateTaskError:
+            return False
+        return True
 
     # Queues.
 

@@ -218,6 +218,13 @@ def test_arguments_that_do_not_fit_fail_as_they_would(bench):
         limited(bench.limits, Context({"id": "id", "retries": 0}), task.run)(nobody=1)
 
 
+def test_a_key_that_does_not_work_lets_nothing_pass(bench):
+    task = bench.task(limit="1/m", limit_key=lambda user: f"{len(user)}")
+    with pytest.raises(TypeError, match="has no len"):
+        limited(bench.limits, Context({"id": "id", "retries": 0}), task.run)(7)
+    assert bench.ran == []
+
+
 def test_called_as_a_function_or_eagerly_there_are_no_limits():
     app = Celery(uuid.uuid4().hex, broker="memory://", backend="disabled://", set_as_current=False)
 

@@ -80,6 +80,16 @@ def test_items_are_arguments_or_signatures(app):
     assert (walk.found, walk.enqueued) == (5, 1)
 
 
+def test_what_is_linked_to_an_item_makes_no_message_of_a_duplicate(app):
+    render = app.tasks["render"]
+
+    @scan(every=10, app=app)
+    def pages():
+        yield render.s(1).on_error(render.s(2))
+
+    assert [pages.walk().enqueued, pages.walk().enqueued, messages(app)] == [1, 0, 1]
+
+
 def test_a_key_of_its_own(app):
     @scan(every=10, task=app.tasks["render"], key="page:{page}")
     def pages():

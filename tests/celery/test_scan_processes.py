@@ -20,6 +20,16 @@ from locksmith.testing.waiting import eventually
 pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pdf_pages"
 SOON = 40.0
+STUCK = """
+import time, celery, locksmith.celery
+app = celery.Celery("stuck", broker="memory://")
+
+@locksmith.celery.scan(every=1, ttl=600, app=app)
+def work():
+    print("stuck", flush=True)
+    time.sleep(600)
+    yield
+"""
 LONG = 150.0
 
 
@@ -31,7 +41,7 @@ class Shop:
         self.db = folder / "pages.db"
         self.env = {
             **os.environ, "LOCKSMITH_URL": url, "BROKER_URL": url, "PAGES_DB": str(self.db), "PAGES_EVERY": "0.5",
-            "PAGES_TTL": "3", "PAGES_WORKER_TTL": "3", "PAGES_VISIBILITY": "6",
+            "PAGES_TTL": "3", "PAGES_WORKER_TTL": "3", "PAGES_QUEUE_TTL": "5",
             "PYTHONPATH": os.pathsep.join([str(EXAMPLE), *filter(None, sys.path)]),
         }  # fmt: skip
         self.count = 0
@@ -105,6 +115,17 @@ def test_what_is_told_to_end_resigns_at_once_and_another_walks(shop):
     assert json.loads(once.stdout) == {"found": 1, "enqueued": 1, "deep": False}, once.stderr
 
 
+def test_a_walk_that_waits_for_its_database_does_not_keep_others_waiting(shop):
+    (shop.folder / "stuck.py").write_text(STUCK)
+    shop.env["PYTHONPATH"] += f"{os.pathsep}{shop.folder}"
+    first = shop.start("locksmith", "scan", "stuck:work")
+    eventually(lambda: "stuck" in first.log.read_text(), within=SOON, what="the walk is stuck")
+    first.terminate()
+    assert first.wait(SOON) == 0, first.log.read_text()
+    with locksmith.connect(shop.url) as client:
+        assert client.inspect("scan:stuck.work").holders == []
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -122,6 +143,7 @@ def test_what_is_no_scanner(tmp_path, words, why):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_every_page_is_completed_once_whatever_is_killed(shop):
     for number in range(4):
         assert shop.run("pages", "add", f"{number}.pdf", "8").returncode == 0
@@ -140,6 +162,6 @@ def test_every_page_is_completed_once_whatever_is_killed(shop):
     eventually(lambda: shop.completed() == 32, within=LONG, what="all pages are done")
     journal = shop.journal()
     assert {count for (what, *_), count in journal.items() if what == "completed"} == {1}
-    # Walked every half second, and yet nothing is begun but what was lost, and has come back.
+    # Walked every half second, and yet nothing is begun twice but what was lost, and has come back.
     begun = sum(count for (what, *_), count in journal.items() if what == "begun")
     assert 32 <= begun <= 32 + 2 * 4
