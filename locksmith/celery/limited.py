@@ -33,8 +33,8 @@ class RateLimited(_Task):
     all keys together). It is a semaphore of the limit's name, with ":" and the key; `limit_ttl`: seconds after which
     the permit of a worker that was killed is free (by default the client's ttl).
 
-    A call that may not begin goes back to the queue, to come back at the slot that was booked for it, or for a permit.
-    It waits in no slot of a pool, and that is no retry. `limit_on_store_error`, also in the Celery configuration:
+    A call that may not begin waits for the slot that was booked for it, or comes back for a permit: in no slot of a
+    pool, and that is no retry. `limit_on_store_error`, also in the Celery configuration:
     "fail" puts calls off until the store answers, "run" runs them without limits, with a warning.
 
     Together with Singleton, in any order, or as RateLimitedSingleton: a call that waits for its slot is a queued one.
@@ -44,6 +44,7 @@ class RateLimited(_Task):
     """
 
     abstract = True
+    Strategy = "locksmith.celery.strategy:paced"
 
     limit: ClassVar[str | Sequence[str] | None] = None
     limit_burst: ClassVar[int | Sequence[int]] = 0

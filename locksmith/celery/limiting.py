@@ -1,7 +1,8 @@
 """A limited call in the process that runs it: it begins under a permit and in its slot, or comes back for them.
 
 The permit first: a slot is taken only by a call that can begin then. The permit is a lease on a semaphore, renewed by
-this process, so it ends with it. Only what comes back is published; what waits for its time does so in no pool's slot.
+this process, so it ends with it. What waits does so in no pool's slot; most messages have their slot by now, see
+strategy.py, and the others are published again.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class _Call:
     def __init__(self, limits: Limits, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.limits = limits
         self.request = request
-        self.ticket = slots.read(request)
+        self.call = request.id, request.retries
+        self.ticket = slots.of(vars(request), self.call)
         self.key = None if limits.key_of is None else limits.key_of(args, kwargs)
         self.semaphore = limits.semaphore_name(args, kwargs)
         self.client: Client = wiring_of(limits.task.app).current_client()
@@ -156,7 +158,8 @@ class _Call:
         """Publish the same message once more, for later. Raises Ignore; what publishing raises."""
         request = self.request
         options: dict[str, Any] = {
-            "countdown": pause, "retries": request.retries, "add_to_parent": False, "headers": ticket.headers(request),
+            "countdown": pause, "retries": request.retries, "add_to_parent": False,
+            "headers": {**(request.headers or {}), slots.HEADER: ticket.dump(self.call)},
         }  # fmt: skip
         if "ignore_result" in vars(request):
             options["ignore_result"] = request.ignore_result

@@ -7,6 +7,7 @@ down, or others stood before it in the queue) gets another one: the calls of a w
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +21,8 @@ FRESH: Final = 10.0
 """Seconds for which a look at the store's clock is good: the clocks of two hosts drift apart by less than 1 ms."""
 _PROBE: Final = (Rate(1_000_000, 1),)
 _CLOCK: Final = place_of("locksmith.celery clock", None)
-_SHORTEST: Final = 1.0
-_LONGEST: Final = 60.0
+_SHORTEST: Final = 0.25
+_LONGEST: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +36,26 @@ class Pass:
     tries: int = 0
     """How often it was put off for want of a permit, or of an answer from the store."""
 
-    def headers(self, request: Any) -> dict[str, Any]:
-        """Of the next message of this call, with those that it has already."""
+    def dump(self, call: tuple[str, int]) -> dict[str, Any]:
+        """As the header of a message has it; `call`: its task id, and which try it is."""
         # A retry takes the headers of the message before it along, and begins with a slot of its own.
-        mine = {"at": self.at, "missed": self.missed, "tries": self.tries, "of": [request.id, request.retries]}
-        return {**(request.headers or {}), HEADER: mine}
+        return {"at": self.at, "missed": self.missed, "tries": self.tries, "of": list(call)}
 
 
-def read(request: Any) -> Pass:
-    """What the message of this request carries; an empty one where that is of another call, or of an earlier try."""
-    told = getattr(request, HEADER, None)
-    if not isinstance(told, dict) or told.get("of") != [request.id, request.retries]:
+def of(headers: Mapping[str, Any], call: tuple[str, int]) -> Pass:
+    """What a message carries; an empty one where that is of another call, or of an earlier try."""
+    told = headers.get(HEADER)
+    if not isinstance(told, dict) or told.get("of") != list(call):
         return Pass()
     return Pass(int(told.get("at", 0)), int(told.get("missed", 0)), int(told.get("tries", 0)))
 
 
 def grace(rates: tuple[Rate, ...], missed: int) -> float:
-    """Seconds after its slot at which a call may still begin: a window, in bounds; more after each slot it missed.
+    """Seconds after its slot at which a call may still begin: a quarter of a window; more after each slot it missed.
 
     Growing, or a call would never begin where the way through the queue takes longer than that.
     """
-    window = min(max(min(rate.period for rate in rates), _SHORTEST), _LONGEST)
+    window = min(max(min(rate.period for rate in rates) / 4, _SHORTEST), _LONGEST)
     return float(window * 2 ** min(missed, 30))
 
 

@@ -42,6 +42,7 @@ def of_task(name: str, what: str) -> str:
 
     Raises InvalidName.
     """
+    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a call its "slot"."""
     return _under(f"{_TASK}{what}:", name)
 
 

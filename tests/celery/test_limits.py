@@ -8,6 +8,9 @@ import pytest
 from celery import states
 
 import locksmith
+from locksmith.celery.wiring import wiring_of
+from locksmith.recipes import places
+from locksmith.runtime import drive
 from locksmith.testing.waiting import eventually
 
 pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
@@ -100,7 +103,7 @@ def test_together_with_singleton(crew, name, task):
     waiting = crew.app.tasks[task].delay(name, "b")
     assert crew.app.tasks[task].delay(name, "b").id == waiting.id
     eventually(
-        lambda: crew.told.lines("begin", name)[1:] or b"locksmith_slot" in queued(crew, waiting.id),
+        lambda: crew.told.lines("begin", name)[1:] or has_slot(crew, waiting.id),
         within=SOON,
         what="it has got its slot",
     )
@@ -112,12 +115,15 @@ def test_together_with_singleton(crew, name, task):
     assert crew.app.tasks[task].delay(name, "b").id != waiting.id
 
 
-def queued(crew, task_id):
-    """The message of a call, where the broker or a worker has it."""
+def has_slot(crew, task_id):
+    """Whether a call was given a slot: that is noted in the store, or in the message."""
+    store = wiring_of(crew.app).current_client()._engine.store
+    if drive(store.get(places.of_task(f"0:{task_id}", "slot"))) is not None:
+        return True
     with crew.app.connection_for_write() as connection:
         client = connection.default_channel.client
         raws = [*client.hgetall("unacked").values(), *client.lrange(crew.app.conf.task_default_queue, 0, -1)]
-    return next((raw for raw in raws if task_id.encode() in raw), b"")
+    return any(task_id.encode() in raw and b"locksmith_slot" in raw for raw in raws)
 
 
 # With workers of their own.
@@ -144,7 +150,7 @@ def test_a_worker_is_killed_while_it_holds_a_message_that_has_its_slot(start_cre
     worker = crew.worker("-c", "1")
     assert crew.slow_paced.delay(name).get(timeout=SOON)
     waiting = crew.slow_paced.delay(name)
-    eventually(lambda: b"locksmith_slot" in held(crew, waiting.id), within=SOON, what="the worker holds it")
+    eventually(lambda: has_slot(crew, waiting.id), within=SOON, what="the worker holds it")
     worker.kill()
     deliver_again(crew, waiting.id)
     crew.worker("-c", "1")
@@ -181,12 +187,6 @@ def test_the_store_is_away_when_a_limited_call_begins(start_crew, start_redis, n
     server.resume()
     assert call.get(timeout=SOON) == call.id
     assert [retries for *_, retries in begun(crew, name)] == [0]
-
-
-def held(crew, task_id):
-    with crew.app.connection_for_write() as connection:
-        raws = connection.default_channel.client.hgetall("unacked").values()
-    return next((raw for raw in raws if task_id.encode() in raw), b"")
 
 
 def deliver_again(crew, task_id):

@@ -40,6 +40,7 @@ def tasks(app: Celery, told: Any) -> None:
 
     task("paced", limit="10/s", limit_key="{name}")
     task("paced_late", limit="1/3s", limit_key="{name}", acks_late=True)
+    task("fast", limit="70/s")
     task("slow_paced", limit="1/8s", limit_key="{name}")
     task("windows", limit=("20/s", "6/4s"), limit_burst=(5, 2), limit_key="{name}")
     task("few", limit_concurrency=2, limit_key="{name}", limit_ttl=2)
