@@ -16,7 +16,7 @@ from typing import Any, Final
 from celery.worker.state import revoked
 from celery.worker.strategy import default
 
-from locksmith.celery import slots
+from locksmith.celery import marks, slots
 from locksmith.celery.limits import Limits, limits_of
 from locksmith.celery.slots import Pass
 from locksmith.celery.wiring import wiring_of
@@ -63,7 +63,7 @@ class Desk:
             return
         call = headers["id"], headers.get("retries") or 0
         ends_or_waits = call[0] in revoked or _is_past(headers.get("expires")) or _is_ahead(headers.get("eta"))
-        if ends_or_waits or slots.of(headers, call).at:
+        if ends_or_waits or _follows(headers) or slots.of(headers, call).at:
             return
         try:
             ticket, delay = self._slot(message, call)
@@ -96,6 +96,12 @@ class Desk:
             ttl = max(slot.delay + slots.grace(self._rates, 0), store.min_ttl)
             drive(store.put(place, json.dumps(slot.at).encode(), ttl=ttl))
         return Pass(slot.at), slot.delay
+
+
+def _follows(headers: dict[str, Any]) -> bool:
+    """Whether it is a duplicate that waits for the result of another call: most of those never begin."""
+    mark = marks.read(headers.get(marks.HEADER))
+    return mark is not None and mark.after is not None
 
 
 def _noted(client: Client, place: str) -> int:

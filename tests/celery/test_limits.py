@@ -165,6 +165,18 @@ def test_a_worker_is_killed_while_it_holds_a_message_that_has_its_slot(start_cre
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_other_pools(start_crew, name, pool):
+    crew = start_crew()
+    crew.worker("-c", "4", "-P", pool)
+    paced = [crew.paced.delay(name) for _ in range(6)]
+    few = [crew.few.delay(f"{name}-few") for _ in range(4)]
+    assert [call.get(timeout=SOON) for call in [*paced, *few]] == [call.id for call in [*paced, *few]]
+    assert_paced(slots(crew, name), SECOND // 10)
+    assert len(crew.told.lines("end", f"{name}-few")) == 4
+
+
+@pytest.mark.slow
 def test_the_permit_of_a_killed_child_is_free_after_its_ttl(start_crew, name):
     crew = start_crew()
     crew.worker("-c", "2")

@@ -96,6 +96,7 @@ def test_what_does_not_begin_when_it_arrives_books_nothing(desk):
     one = message()
     revoked.add(one.headers["id"])
     assert given(desk, one)[1] is None
+    assert given(desk, message(locksmith={"key": "k", "after": "another"}))[1] is None
     desk.give(SimpleNamespace(headers=None))  # the protocol of old
     assert left(desk) == 0
     assert given(desk, message(eta=(now - timedelta(seconds=9)).isoformat(), expires=None))[1]

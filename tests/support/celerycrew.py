@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -195,8 +196,18 @@ def _end_with_the_test() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _beside(wait: Any) -> None:
+    if "gevent.monkey" in sys.modules:
+        import gevent
+
+        # There a thread is none, and would keep all others waiting.
+        gevent.get_hub().threadpool.spawn(wait)
+    else:
+        threading.Thread(target=wait, daemon=True).start()
+
+
 if "CREW_FOLDER" in os.environ:
-    threading.Thread(target=_end_with_the_test, daemon=True).start()
+    _beside(_end_with_the_test)
     app = make(
         os.environ["CREW_BROKER"],
         os.environ["CREW_BACKEND"],
