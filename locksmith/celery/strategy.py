@@ -2,7 +2,7 @@
 
 As Celery's own messages with an eta do: unacknowledged, in no slot of a pool, and without the way back through a queue
 in which thousands may wait. So a backlog keeps to the whole of its rate. What must not be decided here is left to the
-process that runs the call: where a permit comes first, where an eta of its own comes first, where the store is away.
+process that runs the call: where an eta of its own comes first, where the store is away.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def paced(task: Any, app: Any, consumer: Any, **kwargs: Any) -> Any:
     """Celery's strategy, for messages that were given their slot before."""
     handle = default(task, app, consumer, **kwargs)
     limits = limits_of(task)
-    if limits is None or limits.rates is None or limits.concurrency is not None:
+    if limits is None or limits.rates is None:
         return handle
     desk = Desk(limits, limits.rates)
 

@@ -85,7 +85,7 @@ def test_at_most_so_many_at_once(crew, name):
     assert (running, most) == (0, 2)
 
 
-def test_who_waits_for_a_permit_leaves_the_pool_free_and_takes_no_slot_of_the_rate(crew, name):
+def test_who_waits_for_a_permit_leaves_the_pool_free_and_keeps_to_the_rate(crew, name):
     calls = [crew.few_paced.delay(name, gate=name) for _ in range(3)]
     eventually(lambda: crew.told.lines("begin", name), within=SOON)
     assert crew.work.delay(f"{name}-beside").get(timeout=SOON)

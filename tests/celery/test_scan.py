@@ -256,15 +256,19 @@ def test_what_the_function_raises_is_logged_and_the_next_walk_tries_again(app, c
 
 
 def test_stopping_in_the_middle_of_a_walk(app):
-    gone = threading.Event()
+    gone, kept = threading.Event(), []
 
-    @scan(every=60, task=app.tasks["render"])
-    def pages():
+    def work():
         try:
             for page in range(10**9):
                 yield page % 3
         finally:
             gone.set()
+
+    @scan(every=60, task=app.tasks["render"])
+    def pages():
+        kept.append(work())  # it is not the collector that closes it
+        return kept[0]
 
     with running(pages):
         eventually(lambda: messages(app) == 3, within=SOON)

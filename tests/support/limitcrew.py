@@ -41,6 +41,8 @@ def tasks(app: Celery, told: Any) -> None:
     task("paced", limit="10/s", limit_key="{name}")
     task("paced_late", limit="1/3s", limit_key="{name}", acks_late=True)
     task("fast", limit="70/s")
+    task("fast_few", limit="70/s", limit_concurrency=20)
+    task("fast_singleton", RateLimitedSingleton, limit="70/s", singleton_key="{how}")
     task("slow_paced", limit="1/8s", limit_key="{name}")
     task("windows", limit=("20/s", "6/4s"), limit_burst=(5, 2), limit_key="{name}")
     task("few", limit_concurrency=2, limit_key="{name}", limit_ttl=2)
