@@ -1,8 +1,8 @@
 """A limited call in the process that runs it: it begins under a permit and in its slot, or comes back for them.
 
 The permit first: another slot is booked by a call alone that can begin then. The permit is a lease on a semaphore,
-renewed by this process, so it ends with it. What waits does so in no pool's slot; most messages come with their slot, see
-strategy.py, and the others are published again.
+renewed by this process, so it ends with it. What waits does so in no pool's slot: most messages come with their slot,
+see strategy.py, and the others are published again.
 """
 
 from __future__ import annotations

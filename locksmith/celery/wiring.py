@@ -50,6 +50,7 @@ class Wiring:
             self._source = BlockingSource(self.client, None if self.client is not None else store_url(self.app))
         return self._source.get()
 
+
 def store_url(app: Any) -> str:
     """The URL of the store that an application uses. Raises ConfigurationError where nothing says which."""
     url = app.conf.get("locksmith_url") or os.environ.get(ENV)

@@ -38,11 +38,10 @@ def of_run(name: str, what: str) -> str:
 
 
 def of_task(name: str, what: str) -> str:
-    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire".
+    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire" or "slot".
 
     Raises InvalidName.
     """
-    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a call its "slot"."""
     return _under(f"{_TASK}{what}:", name)
 
 

@@ -122,13 +122,13 @@ def test_it_stops_while_the_queue_is_deep(app):
 
 
 def test_what_cannot_be_enqueued_once_is_refused(app):
-    @app.task(name="plain")
+    @app.task(name="plain", shared=False)
     def plain(): ...
 
     with pytest.raises(locksmith.ConfigurationError, match="give plain base=Singleton"):
         scan(every=1, task=plain)(lambda: [1]).walk()
 
-    @app.task(name="limited", base=RateLimited, limit="1/s")
+    @app.task(name="limited", base=RateLimited, limit="1/s", shared=False)
     def limited(): ...
 
     with pytest.raises(locksmith.ConfigurationError, match="give limited base=Singleton"):
