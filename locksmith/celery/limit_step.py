@@ -18,17 +18,17 @@ class LimitStep(bootsteps.Step):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        check(parent.app)
+        for task in parent.app.tasks.values():
+            check(task)
 
 
-def check(app: Any) -> None:
+def check(task: Any) -> None:
     """Sends nothing. Raises GuaranteeMissing, with the stores that could; ConfigurationError where none is named."""
-    for task in app.tasks.values():
-        limits = limits_of(task)
-        if limits is None:
-            continue
-        client = wiring_of(app).current_client()
-        if limits.rates is not None:
-            RateRecipe(client._engine, limits.name, limits.rates)
-        if limits.concurrency is not None:
-            client.semaphore(limits.name, limit=limits.concurrency, ttl=limits.ttl)
+    limits = limits_of(task)
+    if limits is None:
+        return
+    client = wiring_of(task.app).current_client()
+    if limits.rates is not None:
+        RateRecipe(client._engine, limits.name, limits.rates)
+    if limits.concurrency is not None:
+        client.semaphore(limits.name, limit=limits.concurrency, ttl=limits.ttl)

@@ -261,13 +261,13 @@ def test_a_worker_over_a_store_without_a_clock_does_not_start():
     @app.task(base=RateLimited, limit_concurrency=2, shared=False)
     def few(): ...
 
-    check(app)
+    check(few)
 
     @app.task(base=RateLimited, limit="1/s", shared=False)
     def paced(): ...
 
     with pytest.raises(locksmith.GuaranteeMissing, match=r"does not promise CLOCK.*such as .*redis://"):
-        check(app)
+        check(paced)
     wiring_of(app).current_client().close()
 
 
