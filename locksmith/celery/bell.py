@@ -63,8 +63,10 @@ class Watcher:
         self._cell = cell
         self._bell = bell
         self._over = threading.Event()
-        found = cell.get()
-        self._seen = 0 if found is None else found.version
+        self._seen = 0
+        with suppress(StoreError):  # then the first word that is found rings, however old it is
+            found = cell.get()
+            self._seen = 0 if found is None else found.version
         self._thread = threading.Thread(target=self._watch, name="locksmith-scan-watcher", daemon=True)
         self._thread.start()
 

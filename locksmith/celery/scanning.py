@@ -125,6 +125,7 @@ class Scanner:
 
     def _lead(self, leadership: Leadership) -> None:
         logger.info("%s walks here, in term %s", self.name, leadership.term)
+        leadership.on_lost(self._bell.ring)
         pause = self.every
         while not self._bell.is_set():
             begun = time.monotonic()

@@ -224,6 +224,21 @@ def test_idle_it_rests_until_it_is_woken(app):
         eventually(lambda: len(walks) >= 2, within=SOON, what="it walks because it was woken")
 
 
+def test_a_leader_that_was_deposed_while_it_rested_stands_again_at_once(app):
+    walks = []
+
+    @scan(every=600, ttl=1, task=app.tasks["render"])
+    def pages():
+        walks.append(1)
+        return []
+
+    with running(pages):
+        eventually(lambda: walks, within=SOON)
+        client = pages.client()
+        assert client.evict(pages.place, client.inspect(pages.place).holders[0].token)
+        eventually(lambda: len(walks) >= 2, within=SOON, what="it was elected again, and walks")
+
+
 def test_pauses_grow_while_there_is_no_work(app):
     @scan(every=10, task=app.tasks["render"])
     def pages(): ...
