@@ -94,7 +94,8 @@ class Desk:
         if slot.delay > NOTED:
             store = client._engine.store
             ttl = max(slot.delay + slots.grace(self._rates, 0), store.min_ttl)
-            drive(store.put(place, json.dumps(slot.at).encode(), ttl=ttl))
+            with suppress(StoreError):  # the slot is booked; a second delivery would book another one
+                drive(store.put(place, json.dumps(slot.at).encode(), ttl=ttl))
         return Pass(slot.at), slot.delay
 
 
