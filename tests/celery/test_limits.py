@@ -13,8 +13,8 @@ from locksmith.recipes import places
 from locksmith.runtime import drive
 from locksmith.testing.waiting import eventually
 
-pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
-SOON = 60.0
+pytestmark = [pytest.mark.redis, pytest.mark.native_threads, pytest.mark.timeout(150)]
+SOON = 40.0
 SECOND = 1_000_000
 
 

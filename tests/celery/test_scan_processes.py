@@ -17,7 +17,7 @@ import pytest
 import locksmith
 from locksmith.testing.waiting import eventually
 
-pytestmark = [pytest.mark.redis, pytest.mark.native_threads]
+pytestmark = [pytest.mark.redis, pytest.mark.native_threads, pytest.mark.timeout(150)]
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pdf_pages"
 SOON = 40.0
 STUCK = """
