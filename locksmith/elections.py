@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ from locksmith.client import Lease
 from locksmith.engine.core import Engine
 from locksmith.errors import AcquireTimeout
 from locksmith.recipes.election import Candidate, Leader
-from locksmith.recipes.leading import Leading
+from locksmith.recipes.leading import Leading, Stop
 from locksmith.recipes.permits import Permits, check_wait
 from locksmith.recipes.term import Announcement, Term
 from locksmith.recipes.watch import Watch
@@ -112,7 +111,7 @@ class Election:
         *,
         value: object = None,
         note: str | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> T | None:
         """Call `fn` with the leadership whenever this is elected, until it returns while it leads: what it returned.
 

@@ -1,4 +1,4 @@
-"""What Celery users import: `Singleton`, the base class of tasks of which no two equal calls are queued or run."""
+"""What Celery users import: `Singleton`, no two equal calls of a task; `RateLimited`, so many of them; `scan`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ except ImportError as error:  # pragma: no cover - the tests have it
         "locksmith.celery needs Celery, which is not installed: pip install 'locksmith[celery]'"
     ) from error
 
+from locksmith.celery.limited import RateLimited, RateLimitedSingleton
+from locksmith.celery.scanning import scan
 from locksmith.celery.singleton import Singleton
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
 
-__all__ = ["DuplicateTaskError", "Singleton", "install"]
+__all__ = ["DuplicateTaskError", "RateLimited", "RateLimitedSingleton", "Singleton", "install", "scan"]

@@ -114,6 +114,11 @@ def key_of_task(task: type[Any], name: str) -> KeyOf:
     return key_maker(_likeness(task, name), None, template, getattr(task, "unique_on", None))
 
 
+def key_by(task: type[Any], name: str, key: str | Callable[..., str]) -> KeyOf:
+    """What gives each call of a task a key of another kind: by a template over its arguments, or a callable of them."""
+    return key_maker(_likeness(task, name), None, key, None)
+
+
 def _likeness(task: type[Any], name: str) -> Callable[..., None]:
     # A function with the task's name and signature: in another process, the module that defines the task may be called
     # something else, but the task is not.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from celery import Task
 
+from locksmith.celery.limiting import limited
+from locksmith.celery.limits import limits_of
 from locksmith.celery.options import OnDuplicate, Phase
 from locksmith.celery.plan import Plan
 from locksmith.celery.running import guard
@@ -90,4 +92,6 @@ class Singleton(_Task):
         if request.is_eager:
             # Nothing was published. And not Task.__call__, which would hide the request from the task.
             return self.run(*args, **kwargs)
-        return guard(self._locksmith_plan(), request, args, kwargs, super().__call__)
+        limits = limits_of(self)
+        body = super().__call__ if limits is None else limited(limits, request, super().__call__)
+        return guard(self._locksmith_plan(), request, args, kwargs, body)

@@ -38,13 +38,17 @@ class Wiring:
 
     def ledger(self) -> Ledger:
         """The ledger of this process. Raises ConfigurationError where nothing says which store to use."""
-        if self._source is None:
-            self._source = BlockingSource(self.client, None if self.client is not None else store_url(self.app))
-        client, pid = self._source.get(), os.getpid()
+        client, pid = self.current_client(), os.getpid()
         known = self._ledger
         if known is None or known[0] != pid or known[1] is not client:
             known = self._ledger = pid, client, Ledger(client, lambda: incarnation.current, self.worker_ttl / 8)
         return known[2]
+
+    def current_client(self) -> Client:
+        """The client of this process. Raises ConfigurationError where nothing says which store to use."""
+        if self._source is None:
+            self._source = BlockingSource(self.client, None if self.client is not None else store_url(self.app))
+        return self._source.get()
 
 
 def store_url(app: Any) -> str:

@@ -31,6 +31,7 @@ _HOMES: Final = {
     "ctl": "locksmith.cli.ctl",
     "celery": "locksmith.cli.celery",
     "beat": "locksmith.cli.beat",
+    "scan": "locksmith.cli.scan",
     "doctor": "locksmith.cli.doctor",
     "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",

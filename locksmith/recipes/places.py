@@ -38,7 +38,7 @@ def of_run(name: str, what: str) -> str:
 
 
 def of_task(name: str, what: str) -> str:
-    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire".
+    """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire" or "slot".
 
     Raises InvalidName.
     """

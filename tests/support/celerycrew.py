@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import limitcrew
 from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
@@ -74,6 +76,7 @@ def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Cel
     _once_tasks(app, told)
     _life(app, told)
     _phases(app, told)
+    limitcrew.tasks(app, told)
     app.told = told
     return app
 
@@ -193,8 +196,18 @@ def _end_with_the_test() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _beside(wait: Any) -> None:
+    if "gevent.monkey" in sys.modules:
+        import gevent
+
+        # There a thread is none, and would keep all others waiting.
+        gevent.get_hub().threadpool.spawn(wait)
+    else:
+        threading.Thread(target=wait, daemon=True).start()
+
+
 if "CREW_FOLDER" in os.environ:
-    threading.Thread(target=_end_with_the_test, daemon=True).start()
+    _beside(_end_with_the_test)
     app = make(
         os.environ["CREW_BROKER"],
         os.environ["CREW_BACKEND"],
