@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from locksmith.celery.beat.moments import SECOND
 from locksmith.celery.beat.notices import Notices, Orders, Report
 from locksmith.celery.beat.rota import Rota
 from locksmith.celery.beat.settings import Settings
-from locksmith.celery.beat.slots import SECOND
 from locksmith.client import Lease
 
 EVERY: Final = SECOND

@@ -10,7 +10,7 @@ from celery.beat import ScheduleEntry
 from celery.schedules import ParseException, crontab, schedule
 
 from locksmith.celery.beat.misfire import Misfire, misfire_of
-from locksmith.celery.beat.slots import Slots, slots_of
+from locksmith.celery.beat.moments import Moments, moments_of
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_seconds
 
@@ -56,12 +56,12 @@ def _schedule(told: object, app: Any) -> Any:
 class Planned:
     """An entry as a beat works with it: when it is due, and what its policy is."""
 
-    __slots__ = ("entry", "misfire", "name", "retry_at", "slots")
+    __slots__ = ("entry", "misfire", "moments", "name", "retry_at")
 
     def __init__(self, entry: Any, misfire: Misfire) -> None:
         self.entry = entry
         self.name: str = entry.name
-        self.slots: Slots = slots_of(entry.schedule)
+        self.moments: Moments = moments_of(entry.schedule)
         self.misfire: Misfire = getattr(entry, "misfire", None) or misfire
         self.retry_at: int | None = None
         """When open fires are to be tried again."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from locksmith.celery.beat.slots import SECOND
+from locksmith.celery.beat.moments import SECOND
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_count, check_seconds
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from locksmith.celery.beat.book import Book, Line, Page, page_of
 from locksmith.celery.beat.entry import Planned
 from locksmith.celery.beat.misfire import Misfire
+from locksmith.celery.beat.moments import SECOND, Interval
 from locksmith.celery.beat.sending import Never, NotNow, Sender
-from locksmith.celery.beat.slots import SECOND, Interval
 from locksmith.client import Lease
 from locksmith.errors import LocksmithError
 
@@ -65,7 +65,7 @@ class Rota:
         for entry in entries:
             try:
                 planned = Planned(entry, misfire)
-                planned.slots.after(0)
+                planned.moments.after(0)
             except LocksmithError:
                 raise
             except Exception:
@@ -141,7 +141,7 @@ class Rota:
         """An entry's line with what is due, and the fires that are this beat's to send."""
         # A store that was flushed has forgotten it, this beat has not.
         line = _begun(each, lines.get(each.name) or self._pages[page_of(each.name)].lines.get(each.name), now)
-        due = each.slots.between(line.last, now)
+        due = each.moments.between(line.last, now)
         theirs = bool(line.open) and self._is_theirs(line, now)
         if theirs:  # another one is sending: what is due waits until it has
             return line, ()
@@ -184,7 +184,7 @@ class Rota:
 
     def _await(self, each: Planned, line: Line) -> None:
         """Have this entry looked at when it is due next."""
-        due = each.slots.after(line.last)
+        due = each.moments.after(line.last)
         if line.open and self._guard is None and line.by != self._me:
             due = line.at + self._ttl
         elif line.open:
@@ -206,7 +206,7 @@ def _begun(each: Planned, line: Line | None, now: int) -> Line:
         return Line(now)
     # A clock was put back, and an interval does not wait for it. By less than the interval it is only that the clocks
     # of two machines differ: to begin anew would shift the fires.
-    if isinstance(each.slots, Interval) and line.last > now + each.slots.period:
+    if isinstance(each.moments, Interval) and line.last > now + each.moments.period:
         return replace(line, last=now)
     return line
 

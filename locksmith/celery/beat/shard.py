@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from locksmith.celery.beat.book import Book, page_of
 from locksmith.celery.beat.desk import Desk
+from locksmith.celery.beat.moments import SECOND
 from locksmith.celery.beat.notices import Notices, Orders, election_of
 from locksmith.celery.beat.rota import Rota
 from locksmith.celery.beat.sending import Sender
-from locksmith.celery.beat.slots import SECOND
 from locksmith.client import Client, Lease
 from locksmith.errors import StoreError, StoreUnavailable
 

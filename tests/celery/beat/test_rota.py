@@ -15,9 +15,9 @@ import locksmith
 from locksmith.celery.beat.book import Book, page_of, task_id
 from locksmith.celery.beat.entry import Entry
 from locksmith.celery.beat.misfire import Misfire
+from locksmith.celery.beat.moments import SECOND
 from locksmith.celery.beat.rota import Rota
 from locksmith.celery.beat.sending import Never, NotNow
-from locksmith.celery.beat.slots import SECOND
 from locksmith.errors import ConfigurationError, LeaseLost
 from locksmith.testing import VirtualClock
 

@@ -12,10 +12,10 @@ from celery.schedules import BaseSchedule, crontab, schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locksmith.celery.beat.slots import SECOND, micros, slots_of, when
+from locksmith.celery.beat.moments import SECOND, micros, moments_of, when
 
 NEW_YORK = ZoneInfo("America/New_York")
-APP = Celery("slots", set_as_current=False)
+APP = Celery("moments", set_as_current=False)
 APP.conf.timezone = "America/New_York"
 
 
@@ -24,7 +24,7 @@ def moment(text: str) -> int:
 
 
 def fires(cron: Any, begin: str, end: str) -> list[str]:
-    found = slots_of(cron).between(moment(begin), moment(end))
+    found = moments_of(cron).between(moment(begin), moment(end))
     return [when(each).astimezone(NEW_YORK).strftime("%d %H:%M %Z") for each in found]
 
 
@@ -68,30 +68,30 @@ def test_a_day_that_was_left_out_is_not_fired_twice() -> None:
     entry = cron(minute=0, hour=10)
     entry.tz = apia
     begin, end = (micros(datetime(*day, tzinfo=apia)) for day in ((2011, 12, 29), (2012, 1, 1)))
-    found = [when(each).astimezone(apia).strftime("%d %H:%M") for each in slots_of(entry).between(begin, end)]
+    found = [when(each).astimezone(apia).strftime("%d %H:%M") for each in moments_of(entry).between(begin, end)]
     assert found == ["29 10:00", "31 10:00"]
 
 
 def test_every_field_of_a_crontab_counts() -> None:
     mondays = cron(minute=0, hour=9, day_of_week="mon", month_of_year=6)
     assert fires(mondays, "2026-05-25T00:00", "2026-06-15T12:00") == ["01 09:00 EDT", "08 09:00 EDT", "15 09:00 EDT"]
-    leap = slots_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2, day_of_week="mon"))
+    leap = moments_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2, day_of_week="mon"))
     found = leap.after(moment("2026-01-01T00:00"))
     assert found is not None
     assert when(found).astimezone(NEW_YORK).date().isoformat() == "2044-02-29"
 
 
 def test_an_interval_is_counted_from_where_it_began_and_costs_nothing_however_long_ago() -> None:
-    slots = slots_of(schedule(timedelta(seconds=1.5), app=APP))
-    assert slots.after(7) == 7 + 1_500_000
-    missed = slots.between(0, 10**9 * SECOND)
+    moments = moments_of(schedule(timedelta(seconds=1.5), app=APP))
+    assert moments.after(7) == 7 + 1_500_000
+    missed = moments.between(0, 10**9 * SECOND)
     assert len(missed) == 10**9 // 3 * 2
     assert missed[-1] <= 10**9 * SECOND < missed[-1] + 1_500_000
 
 
 def test_a_rounded_interval_is_as_celery_rounds_it() -> None:
-    slots = slots_of(schedule(timedelta(hours=1), relative=True, app=APP))
-    found = slots.after(moment("2026-05-01T10:20"))
+    moments = moments_of(schedule(timedelta(hours=1), relative=True, app=APP))
+    found = moments.after(moment("2026-05-01T10:20"))
     assert found == moment("2026-05-01T11:00")
 
 
@@ -101,9 +101,9 @@ def test_a_schedule_of_ones_own_is_asked_as_if_it_were_that_time() -> None:
             now = self.now()
             return (now + timedelta(days=(4 - now.weekday()) % 7 or 7)) - now
 
-    slots = slots_of(Fridays(app=APP))
+    moments = moments_of(Fridays(app=APP))
     begin = datetime(2026, 11, 21, 8, tzinfo=UTC)  # a Saturday
-    found = slots.between(micros(begin), micros(begin + timedelta(days=14)))
+    found = moments.between(micros(begin), micros(begin + timedelta(days=14)))
     assert [when(each).isoformat()[:10] for each in found] == ["2026-11-27", "2026-12-04"]
 
 
@@ -120,17 +120,17 @@ AROUND = st.sampled_from(["2026-03-06T00:00", "2026-10-30T00:00", "2026-06-01T12
 @settings(deadline=None, max_examples=60)
 @given(SCHEDULES, AROUND, st.integers(1, 4 * 86_400), st.data())
 def test_the_moments_are_the_same_wherever_one_begins_to_look(entry: Any, begin: int, long: int, data: Any) -> None:
-    slots, end = slots_of(entry), begin + long * SECOND
-    found = list(slots.between(begin, end))
+    moments, end = moments_of(entry), begin + long * SECOND
+    found = list(moments.between(begin, end))
     assert found == sorted(set(found))
-    step, stepped = slots.after(begin), []
+    step, stepped = moments.after(begin), []
     while step is not None and step <= end:
         stepped.append(step)
-        step = slots.after(step)
+        step = moments.after(step)
     assert stepped == found
     if found:  # a beat always looks from a moment that it dealt with
         cut = data.draw(st.sampled_from(found))
-        assert [*slots.between(begin, cut), *slots.between(cut, end)] == found
+        assert [*moments.between(begin, cut), *moments.between(cut, end)] == found
 
 
 @pytest.mark.parametrize("text", ["2026-11-01T01:30", "1999-12-31T23:59"])

@@ -27,7 +27,7 @@ _YEARS: Final = 41 * 366
 """Days to look ahead: the 29th of February falls on a given weekday within 40 years, also over 2100."""
 
 
-class Slots(Protocol):
+class Moments(Protocol):
     """The moments of one schedule."""
 
     def after(self, last: int) -> int | None:
@@ -37,7 +37,7 @@ class Slots(Protocol):
         """All moments after `last` up to `now`."""
 
 
-def slots_of(schedule: Any) -> Slots:
+def moments_of(schedule: Any) -> Moments:
     """The moments of a schedule as Celery has it: schedule, crontab, solar, or one with a `remaining_estimate`."""
     if isinstance(schedule, schedules.crontab):
         return WallClock(schedule)
@@ -65,11 +65,11 @@ class Interval:
         self.period = max(period // timedelta(microseconds=1), 1)
 
     def after(self, last: int) -> int | None:
-        """See Slots.after."""
+        """See Moments.after."""
         return last + self.period
 
     def between(self, last: int, now: int) -> Sequence[int]:
-        """See Slots.between. Costs nothing, however many they are."""
+        """See Moments.between. Costs nothing, however many they are."""
         return range(last + self.period, now + 1, self.period)
 
 
@@ -80,11 +80,11 @@ class Once:
         self._moment = moment
 
     def after(self, last: int) -> int | None:
-        """See Slots.after."""
+        """See Moments.after."""
         return self._moment if self._moment > last else None
 
     def between(self, last: int, now: int) -> Sequence[int]:
-        """See Slots.between."""
+        """See Moments.between."""
         return [self._moment] if last < self._moment <= now else []
 
 
@@ -100,11 +100,11 @@ class WallClock:
         self._months = frozenset(cron.month_of_year)
 
     def after(self, last: int) -> int | None:
-        """See Slots.after."""
+        """See Moments.after."""
         return next(self._from(last), None)
 
     def between(self, last: int, now: int) -> Sequence[int]:
-        """See Slots.between."""
+        """See Moments.between."""
         found: list[int] = []
         for moment in self._from(last):
             if moment > now:
@@ -155,14 +155,14 @@ class Estimated:
         self._schedule = copy.copy(schedule)
 
     def after(self, last: int) -> int | None:
-        """See Slots.after. The schedule is asked as if it were `last` now."""
+        """See Moments.after. The schedule is asked as if it were `last` now."""
         at = when(last)
         self._schedule.nowfun = lambda: at
         moment = micros(at + self._schedule.remaining_estimate(at))
         return moment if moment > last else None
 
     def between(self, last: int, now: int) -> Sequence[int]:
-        """See Slots.between."""
+        """See Moments.between."""
         found: list[int] = []
         moment = self.after(last)
         while moment is not None and moment <= now:
