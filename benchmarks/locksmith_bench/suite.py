@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from importlib.util import find_spec
 
 from locksmith import redact
 from locksmith_bench import contended, contenders, goals, report, standing, uncontended, uncontended_aio
@@ -58,6 +59,11 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
         show.step("a decision of a rate limit")
         decisions = uncontended.measure(url, [taking_part.call, ours.decision()], rounds, pairs)
         show.pairs(decisions, "a decision of a rate limit, and one raw call")
+    duplicates = []
+    if taking_part.read is not None and find_spec("celery"):
+        show.step("a duplicate of a Celery task")
+        duplicates = uncontended.measure(url, [taking_part.read, ours.duplicate()], rounds, pairs)
+        show.pairs(duplicates, "a duplicate delay() of a Celery task, and one raw read")
     handed = [] if local else _contended(url, list(taking_part.rivals), quick, show)
     show.step("1,000 leases held")
     standing_still = [standing.holding(url, 1000, 3 if quick else 9, ttl=6)]
@@ -68,6 +74,7 @@ def _store(url: str, quick: bool, show: report.Screen) -> dict[str, object]:
         "store": redact.url(url),
         "uncontended": [one.as_dict() for one in pair],
         "decisions": [one.as_dict() for one in decisions],
+        "duplicates": [one.as_dict() for one in duplicates],
         "contended": [one.as_dict() for one in handed],
         "standing": [one.as_dict() for one in standing_still],
         "rivals_not_run": contenders.rivals_missing(),

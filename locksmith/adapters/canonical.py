@@ -62,6 +62,8 @@ def _script_name(module: str) -> str:
 
 
 def _write(value: object) -> str:
+    if (exact := _EXACT.get(type(value))) is not None:
+        return exact(value)
     if (own := getattr(type(value), "__locksmith_key__", None)) is not None:
         return f"K{_quoted(qualified(type(value)))}{_write(own(value))}"
     for types, form in _FORMS:
@@ -157,3 +159,7 @@ _FORMS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...]] 
     (Mapping, _mapping),
     (type, lambda value: f"c{_quoted(qualified(value))}"),
 )
+_EXACT: Final[dict[type, Callable[[Any], str]]] = {
+    types: form for types, form in _FORMS if isinstance(types, type) and types not in (Enum, PurePath, Mapping)
+}
+"""The same, for values of just these types: found at once."""

@@ -21,14 +21,17 @@ class Digest:
     def __init__(self, fn: Callable[..., Any], signature: Signature, unique_on: Sequence[str] | None) -> None:
         self._name = qualified(fn)
         self._chosen = None if unique_on is None else frozenset(_checked(self._name, signature, unique_on))
+        self._text = f"locksmith run_once {VERSION}\n{self._name}"
+        self.head = f"{self._name}:{VERSION}:"
+        """What all keys of this function begin with; `DIGITS` hexadecimal digits follow."""
         self._parameters = signature.parameters
         self._defaults = {name: _default_form(parameter) for name, parameter in signature.parameters.items()}
 
     def __call__(self, bound: BoundArguments) -> str:
         """The key of a call. Raises ConfigurationError for an argument that has no canonical form."""
         members = sorted(f"{name}={form}" for name, form in self._forms(bound))
-        text = "\n".join([f"locksmith run_once {VERSION}", self._name, *members])
-        return f"{self._name}:{VERSION}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:DIGITS]}"
+        text = "\n".join([self._text, *members])
+        return self.head + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
     def _forms(self, bound: BoundArguments) -> list[tuple[str, str]]:
         forms = []

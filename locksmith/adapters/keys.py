@@ -7,11 +7,11 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Signature
+from inspect import BoundArguments, Parameter, Signature
 from typing import Any, Final
 
 from locksmith.adapters.canonical import qualified
-from locksmith.adapters.digest import Digest
+from locksmith.adapters.digest import DIGITS, Digest
 from locksmith.adapters.templates import Template
 from locksmith.errors import ConfigurationError
 from locksmith.names import MAX_BYTES
@@ -44,8 +44,10 @@ def key_maker(
             raise ConfigurationError(
                 f"a {what} has no key of its own: decorate a function with a name, or give a template or key="
             )
-        digest = Digest(fn, signature, unique_on)
-        return lambda args, kwargs: shorten(digest(_bind(fn, signature, args, kwargs)))
+        digest, bind = Digest(fn, signature, unique_on), _binder(fn, signature)
+        if shorten(example := digest.head + "0" * DIGITS) == example:
+            return lambda args, kwargs: digest(bind(args, kwargs))  # none of its keys is shortened
+        return lambda args, kwargs: shorten(digest(bind(args, kwargs)))
     if not pattern:
         raise ConfigurationError("a key has at least one character")
     return _by_template(fn, signature, Template(pattern, qualified(fn), signature))
@@ -77,8 +79,10 @@ def shorten(text: str) -> str:
 
 
 def _by_template(fn: Callable[..., Any], signature: Signature, template: Template) -> KeyOf:
+    bind = _binder(fn, signature)
+
     def key_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        bound = _bind(fn, signature, args, kwargs)
+        bound = bind(args, kwargs)
         bound.apply_defaults()
         return shorten(template(bound))
 
@@ -95,11 +99,28 @@ def _by_callable(fn: Callable[..., Any], key: Callable[..., str]) -> KeyOf:
     return key_of
 
 
-def _bind(
-    fn: Callable[..., Any], signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> inspect.BoundArguments:
-    try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        # What Python itself would say, in nearly its words; the function is not asked, it might run.
-        raise TypeError(f"{getattr(fn, '__qualname__', fn)}(): {error}") from None
+def _binder(
+    fn: Callable[..., Any], signature: Signature
+) -> Callable[[tuple[Any, ...], Mapping[str, Any]], BoundArguments]:
+    """What `signature.bind` does, in a third of its time for functions without stars and without "/"."""
+    parameters = signature.parameters.values()
+    plain = all(one.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY) for one in parameters)
+    names = [one.name for one in parameters if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    known = frozenset(signature.parameters)
+    needed = frozenset(one.name for one in parameters if one.default is Parameter.empty)
+
+    def bind(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BoundArguments:
+        if plain and len(args) <= len(names):
+            given = dict(zip(names, args, strict=False))
+            if given.keys().isdisjoint(kwargs) and known.issuperset(kwargs):
+                given.update(kwargs)
+                if needed.issubset(given):
+                    # Not in the order of the parameters, which `apply_defaults` makes, and digests do not need.
+                    return BoundArguments(signature, given)
+        try:
+            return signature.bind(*args, **kwargs)
+        except TypeError as error:
+            # What Python itself would say, in nearly its words; the function is not asked, it might run.
+            raise TypeError(f"{getattr(fn, '__qualname__', fn)}(): {error}") from None
+
+    return bind

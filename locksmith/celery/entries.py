@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Literal
 
 from locksmith.errors import ConfigurationError
@@ -60,6 +60,7 @@ class Entry:
         return json.dumps(told, separators=(",", ":")).encode("ascii")
 
     @staticmethod
+    @lru_cache(maxsize=1024)  # thousands of duplicates read the same bytes
     def load(raw: bytes, version: int, key: str) -> Entry:
         """Of a cell's value. Raises ConfigurationError where something else has written it."""
         try:

@@ -94,6 +94,8 @@ def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
 
 def for_call(options: Options, given: Any) -> tuple[Options, str | None]:
     """The options of one call, `apply_async(singleton={...})`, and its key where it brings one."""
+    if given is None:
+        return options, None
     known = {"on_duplicate", "key"}
     if not isinstance(given, Mapping) or not known.issuperset(given):
         raise ConfigurationError(f"singleton= of a call is a dict of {' and '.join(sorted(known))}, not {given!r}")

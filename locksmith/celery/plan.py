@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from celery import Task
+
 from locksmith.celery import incarnation
 from locksmith.celery.entries import Entry, here, host_clock
 from locksmith.celery.ledger import Place
@@ -17,13 +19,22 @@ _ATTRIBUTE = "_locksmith_plan"
 class Plan:
     """One task's. Raises ConfigurationError for settings that cannot work."""
 
-    __slots__ = ("key_of", "name", "options", "task")
+    __slots__ = ("_own_result", "key_of", "name", "options", "task")
 
     def __init__(self, task: Any, conf: Mapping[str, Any]) -> None:
         self.task = task
         self.name: str = task.name
         self.options: Options = read_options(task, conf)
         self.key_of = key_of_task(type(task), self.name)
+        self._own_result = type(task).AsyncResult is not Task.AsyncResult
+
+    def result(self, task_id: str) -> Any:
+        """The AsyncResult of a call."""
+        task = self.task
+        if self._own_result:
+            return task.AsyncResult(task_id)
+        # What Task.AsyncResult does, without the way there.
+        return task.app.AsyncResult(task_id, task.backend)
 
     def queue(self, key: str) -> Place:
         """Where a published call has its entry."""

@@ -62,6 +62,15 @@ class Call:
         return any(self.send.get(what) for what in _CANVAS)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found out about a call before Celery prepared its message: it need not be done once more."""
+
+    key: str
+    entry: Entry | None
+    """Of whoever has the key and may lose it."""
+
+
 class Publisher:
     """An application's `send_task`, with deduplication."""
 
@@ -88,13 +97,35 @@ class Publisher:
             return self._wiring.publish(name, args, kwargs, **options)
         return self._call(plan, given, name, args, kwargs, options)
 
+    def fold(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """What a plain call gets that is a duplicate, before Celery has prepared anything for a message; else what has
+        been found out, as the `singleton` of the same call by Celery's own way.
+
+        None where that way has to judge for itself. Raises DuplicateTaskError, ConfigurationError.
+        """
+        plan = task._locksmith_plan()
+        if not plan.options.queues or self._wiring.is_eager() or task._dump_pydantic_arguments is not None:
+            return None
+        try:
+            key = plan.key_of(tuple(args or ()), kwargs or {})
+            ledger = self._wiring.ledger()
+            if self._left:
+                self._undo_earlier(ledger)
+            found = ledger.read(plan.queue(key))
+            if found is None or ledger.is_vacant(found):
+                return Seen(key, found)
+        except (TypeError, StoreError):
+            return None  # Celery says it better; and what a store that does not answer comes to is said below
+        return self._instead(plan.options, task.name, found, plan.result, task.ignore_result)
+
     def _known(self, name: str) -> Any:
         if self._app.finalized or self._app.autofinalize:
             return self._app.tasks.get(name)
         return self._app._tasks.get(name)
 
     def _call(self, plan: Plan, given: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
-        settings, key = (plan.options, None) if given is None else for_call(plan.options, given)
+        seen = given if isinstance(given, Seen) else None
+        settings, key = for_call(plan.options, given) if seen is None else (plan.options, seen.key)
         task_id = options.get("task_id")
         mark = marks.of_own_retry(plan.task, task_id)
         if mark is not None:
@@ -109,7 +140,7 @@ class Publisher:
         try:
             ledger = self._wiring.ledger()
             self._undo_earlier(ledger)
-            taken = self._take(ledger, call)
+            taken = self._take(ledger, call, seen)
         except StoreError as error:
             if not call.insists:
                 raise
@@ -135,13 +166,13 @@ class Publisher:
             with suppress(ValueError):
                 self._left.remove((place, task_id))
 
-    def _take(self, ledger: Ledger, call: Call) -> Entry | bool:
+    def _take(self, ledger: Ledger, call: Call, seen: Seen | None) -> Entry | bool:
         """Take the key: True, or the entry of whoever has it; False for a retry that goes on without."""
         place = call.plan.queue(call.key)
         if call.again and call.options.phase == "until_expired":
             return False
         while True:
-            found = ledger.read(place)
+            found, seen = (ledger.read(place), None) if seen is None else (seen.entry, None)
             if found is not None and not (call.again and found.id == call.id) and not ledger.is_vacant(found):
                 # A call that has begun is not a duplicate of one that came later.
                 return False if call.again else found
@@ -178,18 +209,26 @@ class Publisher:
 
     def _duplicate(self, call: Call, holder: Entry) -> Any:
         how = call.options.on_duplicate
-        if how == "raise":
-            raise DuplicateTaskError(
-                f"an equal call of {call.name} is {holder.state}, as task {holder.id}: leave it to that one", holder.id
-            )
-        if call.awaited and holder.id != call.id:
+        if how != "raise" and call.awaited and holder.id != call.id:
             # Its own id, links, chain or chord need an end, which a worker brings about: see running.py.
             mark = Mark(call.key, after=holder.id, skip=how == "skip")
             return self._publish(call.name, call.args, call.kwargs, call.send, mark)
-        if how == "skip":
-            return EagerResult(None, None, states.IGNORED)  # type: ignore[arg-type]  # it has no id: nothing was published
         make: Callable[[str], Any] = call.send.get("result_cls") or self._app.AsyncResult
-        return make(holder.id)
+        return self._instead(call.options, call.name, holder, make, call.send.get("ignore_result"))
+
+    def _instead(
+        self, options: Options, name: str, holder: Entry, make: Callable[[str], Any], ignore_result: bool | None
+    ) -> Any:
+        """What a duplicate gets of which nothing is published."""
+        if options.on_duplicate == "raise":
+            raise DuplicateTaskError(
+                f"an equal call of {name} is {holder.state}, as task {holder.id}: leave it to that one", holder.id
+            )
+        if options.on_duplicate == "skip":
+            return EagerResult(None, None, states.IGNORED)  # type: ignore[arg-type]  # it has no id
+        result = make(holder.id)
+        result.ignored = ignore_result  # as Celery does: else get() waits for a result that nobody stores
+        return result
 
     def _publish(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], mark: Mark) -> Any:
         headers = {**(options.get("headers") or {}), marks.HEADER: mark.dump()}

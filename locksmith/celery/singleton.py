@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from celery import Task
 
@@ -11,6 +11,7 @@ from locksmith.celery.limiting import limited
 from locksmith.celery.limits import limits_of
 from locksmith.celery.options import OnDuplicate, Phase
 from locksmith.celery.plan import Plan
+from locksmith.celery.publishing import Publisher, Seen
 from locksmith.celery.running import guard
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     _Task: TypeAlias = Task[..., Any]
 else:
     _Task = Task
+
+
+_OWN: Final = frozenset(("singleton", "retries", "ignore_result", "chain", "chord", "group_id", "result_cls"))
+"""Options of a call that make more of it than a message that may be left out."""
 
 
 class Singleton(_Task):
@@ -75,6 +80,28 @@ class Singleton(_Task):
         if self._plan is None:
             self._plan = Plan(self, self.app.conf)
         return self._plan
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """See Celery's, and this class. `singleton`: a dict with "on_duplicate" or "key" for this call."""
+        if task_id is None and not link and not link_error and _OWN.isdisjoint(options):
+            publisher = self.app.send_task
+            if isinstance(publisher, Publisher):
+                found = publisher.fold(self, args, kwargs)
+                if isinstance(found, Seen):
+                    options["singleton"] = found
+                elif found is not None:
+                    return found
+        return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
 
     def key_for(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, as `locksmith celery explain` takes it.

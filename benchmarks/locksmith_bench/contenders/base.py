@@ -69,6 +69,8 @@ class Lineup:
     """What a hand-off is compared with where that is not a lock: its `pair` does the thing once, by itself."""
     call: BlockingContender | None = None
     """What a decision of a rate limit is compared with: its `pair` is one raw call of the same driver that writes."""
+    read: BlockingContender | None = None
+    """What a duplicate `delay()` is compared with: its `pair` is one raw read of a value that is there."""
     counter: Callable[[str], Counter] | None = None
     """(url) -> what counts requests and connections while nothing happens."""
     goal: Goal = Goal()

@@ -79,6 +79,35 @@ def _decision(url: str, name: str) -> Iterator[Pair]:
         yield decide
 
 
+def duplicate() -> BlockingContender:
+    """`task.delay(...)` of a Celery Singleton task of which an equal call is queued."""
+    return Contender(OURS, "folded into the queued call, with its AsyncResult", _duplicate)
+
+
+@contextmanager
+def _duplicate(url: str, name: str) -> Iterator[Pair]:
+    from celery import Celery
+
+    from locksmith.celery import Singleton, install
+
+    with locksmith.connect(url) as client:
+        app = Celery(name, broker="memory://", backend=url, set_as_current=False)
+        install(app, client=client)
+        task = app.task(base=Singleton, shared=False, name=name, singleton_queue_ttl=600)(_report)
+        first = task.delay(7, kind="daily").id
+
+        def delay() -> None:
+            assert task.delay(7, kind="daily").id == first
+
+        try:
+            yield delay
+        finally:
+            app.close()
+
+
+def _report(user_id: int, kind: str = "weekly") -> None: ...
+
+
 @contextmanager
 def _take(url: str, name: str) -> Iterator[Take]:
     with locksmith.connect(url) as client:

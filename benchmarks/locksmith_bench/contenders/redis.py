@@ -45,6 +45,7 @@ def lineup(url: str) -> Lineup:
         aio=[async_floor],
         rivals={"redis-py Lock": _redis_py},
         call=Contender("floor: SET PX", "nothing", _call, is_floor=True),
+        read=Contender("floor: redis-py get", "nothing", _read, is_floor=True),
         counter=_counter,
         goal=Goal(pair=1.25),
     )
@@ -123,6 +124,21 @@ def _call(url: str, name: str) -> Iterator[Pair]:
         yield call
     finally:
         connection.disconnect()
+        client.close()
+
+
+@contextmanager
+def _read(url: str, name: str) -> Iterator[Pair]:
+    client = _client(url)
+    client.set(name, "x" * 160, px=600_000)
+
+    def read() -> None:
+        assert client.get(name)
+
+    try:
+        yield read
+    finally:
+        client.delete(name)
         client.close()
 
 
