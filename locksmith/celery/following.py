@@ -28,12 +28,16 @@ def follow(plan: Plan, request: Any, mark: Mark, ledger: Ledger) -> tuple[bool, 
     state, value = _outcome(plan, leader)
     if state == states.SUCCESS:
         return True, value
+    entry = ledger.read(plan.queue(mark.key, mark.slot))
+    waits = entry is not None and entry.id == leader and not ledger.is_vacant(entry)
+    if not waits and (successor := ledger.buried(leader)) is not None:
+        # The call that has taken its place has its followers too.
+        put_off(plan, request, replace(mark, after=successor, tries=0, graces=0))
     if state in states.EXCEPTION_STATES and state != states.RETRY:
         if isinstance(value, Exception):
             raise value
         raise DuplicateTaskError(f"the equal call {leader} ended as {state}", leader)
-    entry = ledger.read(plan.queue(mark.key))
-    if entry is not None and entry.id == leader and not ledger.is_vacant(entry):
+    if waits:
         put_off(plan, request, replace(mark, tries=min(mark.tries, 3)))
     if state is not None and mark.graces < GRACE:
         put_off(plan, request, replace(mark, tries=0, graces=mark.graces + 1))

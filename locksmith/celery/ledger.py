@@ -27,6 +27,9 @@ from locksmith.store import ABSENT, ANY, Expect, Guarantee
 FRESH: Final = 5.0
 """Seconds for which a worker's word is believed without asking again, at most. It delays taking over, nothing else."""
 
+BURIED: Final = 7 * 86400.0
+"""Seconds for which a replaced call is remembered: its message comes within a week, or runs."""
+
 
 class Place:
     """Where an entry lies: of a key, either "queue" (published calls) or "run" (running ones)."""
@@ -94,6 +97,19 @@ class Ledger:
             with suppress(CellConflict):
                 self.write(place, as_queued(), entry)
                 return
+
+    # Calls whose place another one took, while their messages were on their way.
+
+    def bury(self, task_id: str, by: str) -> None:
+        """Remember that this call was replaced: its message may come when its key is nobody's any more."""
+        self._engine.refuse_unusable()
+        drive(self._engine.store.put(places.of_task(task_id, "replaced"), by.encode(), expect=ANY, ttl=BURIED))
+
+    def buried(self, task_id: str) -> str | None:
+        """The id of the call that has replaced this one."""
+        self._engine.refuse_unusable()
+        cell = drive(self._engine.store.get(places.of_task(task_id, "replaced")))
+        return None if cell is None else cell.value.decode()
 
     def is_first(self, task_id: str, copy: str, ttl: float) -> bool:
         """Whether no other copy of this task's message was seen in the last `ttl` seconds."""

@@ -25,10 +25,15 @@ class Mark:
     graces: int = 0
     """How often it came back for a result although the key was free."""
 
+    slot: int = 0
+    """Which of the places for queued calls of the key it has, or looks to."""
+    took: bool = False
+    """Whether publishing has taken that place: if somebody else has it now, this call was replaced."""
+
     def dump(self) -> dict[str, Any]:
         """As the header has it."""
         told: dict[str, Any] = {"key": self.key}
-        for name in ("after", "skip", "copy", "tries", "graces"):
+        for name in ("after", "skip", "copy", "tries", "graces", "slot", "took"):
             if value := getattr(self, name):
                 told[name] = value
         return told
@@ -45,7 +50,7 @@ def read(told: Any) -> Mark | None:
         return None
     return Mark(
         told["key"], told.get("after"), bool(told.get("skip")), bool(told.get("copy")),
-        int(told.get("tries", 0)), int(told.get("graces", 0)),
+        int(told.get("tries", 0)), int(told.get("graces", 0)), int(told.get("slot", 0)), bool(told.get("took")),
     )  # fmt: skip
 
 

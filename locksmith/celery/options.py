@@ -13,19 +13,20 @@ from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_seconds
 
 Phase = Literal["until_executed", "until_executing", "until_expired", "while_executing", "until_and_while_executing"]
-OnDuplicate = Literal["return", "raise", "skip"]
+OnDuplicate = Literal["return", "raise", "skip", "replace", "keep_last"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "phase": ("until_executed", "until_executing", "until_expired", "while_executing", "until_and_while_executing"),
-    "on_duplicate": ("return", "raise", "skip"),
+    "on_duplicate": ("return", "raise", "skip", "replace", "keep_last"),
     "on_conflict": ("wait", "drop"),
     "on_store_error": ("fail", "run"),
 }
 _SECONDS: Final = ("ttl", "queue_ttl")
+MOST_QUEUED: Final = 100
+"""Each is a place that a duplicate looks at."""
 _NOT_OFFERED: Final = {
     "lock_expiry": "say singleton_queue_ttl (how long a call that nobody takes keeps its key), or the "
     'phase "until_expired" with singleton_ttl',
-    "max_queued": "one call of a key at a time is queued",
     "singleton_backend_class": "the store is locksmith_url",
     "singleton_backend_url": "the store is locksmith_url",
 }
@@ -41,6 +42,7 @@ class Options:
     on_store_error: Literal["fail", "run"] = "fail"
     ttl: float | None = None
     queue_ttl: float | None = None
+    max_queued: int = 1
 
     def __post_init__(self) -> None:
         for what, choices in _CHOICES.items():
@@ -54,11 +56,35 @@ class Options:
                 'singleton_ttl, seconds until an equal call is accepted again, belongs to the phase "until_expired": '
                 "that one needs it, and the others have no use for it"
             )
+        self._check_replacing()
+        most = self.max_queued
+        if type(most) is not int or not 1 <= most <= MOST_QUEUED:
+            raise ConfigurationError(f"singleton_max_queued is a whole number from 1 to {MOST_QUEUED}, not {most!r}")
+        if most > 1 and not self.queues:
+            raise ConfigurationError('singleton_max_queued: in the phase "while_executing" any number may be queued')
+
+    def _check_replacing(self) -> None:
+        if self.on_duplicate == "replace" and self.phase in ("until_expired", "while_executing"):
+            raise ConfigurationError(
+                f'singleton_on_duplicate="replace" is about queued calls, of which the phase {self.phase!r} knows none'
+            )
+        if self.on_duplicate == "keep_last" and (
+            self.phase != "until_and_while_executing" or self.on_conflict != "wait" or self.max_queued != 1
+        ):
+            raise ConfigurationError(
+                'singleton_on_duplicate="keep_last", one running and at most one waiting, needs the phase '
+                '"until_and_while_executing" with singleton_on_conflict="wait" and singleton_max_queued=1'
+            )
 
     @property
     def queues(self) -> bool:
         """Whether a call takes its key when it is published."""
         return self.phase != "while_executing"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a call takes the place of an equal one that no worker has begun."""
+        return self.on_duplicate in ("replace", "keep_last")
 
     @property
     def runs_under_queue(self) -> bool:
@@ -77,9 +103,11 @@ def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
         if getattr(task, name, None) is not None or conf.get(name) is not None:
             raise ConfigurationError(f"{name} is not a setting of locksmith.celery.Singleton: {instead}")
     found = {}
-    for what in (*_CHOICES, *_SECONDS):
+    for what in (*_CHOICES, *_SECONDS, "max_queued"):
         name = f"singleton_{what}"
         value = getattr(task, name, None)
+        if value is None and what == "max_queued":
+            value = getattr(task, what, None)
         if value is None:
             value = conf.get(name)
         if value is not None:
@@ -89,6 +117,8 @@ def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
         raises = conf.get("singleton_raise_on_duplicate")
     if raises is not None and getattr(task, "singleton_on_duplicate", None) is None:
         found["on_duplicate"] = "raise" if raises else "return"
+    if found.get("on_duplicate") == "keep_last":
+        found.setdefault("phase", "until_and_while_executing")  # the only one that has such a place to wait
     return Options(**found)
 
 
@@ -96,15 +126,14 @@ def for_call(options: Options, given: Any) -> tuple[Options, str | None]:
     """The options of one call, `apply_async(singleton={...})`, and its key where it brings one."""
     if given is None:
         return options, None
-    known = {"on_duplicate", "key"}
+    known = {"on_duplicate", "key", "max_queued"}
     if not isinstance(given, Mapping) or not known.issuperset(given):
         raise ConfigurationError(f"singleton= of a call is a dict of {' and '.join(sorted(known))}, not {given!r}")
     key = given.get("key")
     if key is not None and (not isinstance(key, str) or not key):
         raise ConfigurationError(f"the key of a call is text that is not empty, not {key!r}")
-    if "on_duplicate" in given:
-        options = replace(options, on_duplicate=given["on_duplicate"])
-    return options, key
+    changed = {what: given[what] for what in ("on_duplicate", "max_queued") if what in given}
+    return replace(options, **changed), key
 
 
 def key_of_task(task: type[Any], name: str) -> KeyOf:

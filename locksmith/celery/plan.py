@@ -36,9 +36,9 @@ class Plan:
         # What Task.AsyncResult does, without the way there.
         return task.app.AsyncResult(task_id, task.backend)
 
-    def queue(self, key: str) -> Place:
-        """Where a published call has its entry."""
-        return Place(key, "queue")
+    def queue(self, key: str, slot: int = 0) -> Place:
+        """Where a published call has its entry; one of several places where several may be queued."""
+        return Place(key, f"queue{slot}" if slot else "queue")
 
     def run(self, key: str) -> Place:
         """Where a running call has its entry, in the phases that exclude running apart from queueing."""

@@ -50,6 +50,15 @@ class Call:
     name: str
     args: Any
     kwargs: Any
+    slot: int = 0
+    """Which of the places for queued calls it has, or looks to."""
+    replaced: str | None = None
+    """The id of the call whose place it took."""
+
+    @property
+    def place(self) -> Place:
+        """Where its entry is."""
+        return self.plan.queue(self.key, self.slot)
 
     @property
     def insists(self) -> bool:
@@ -67,8 +76,14 @@ class Seen:
     """What was found out about a call before Celery prepared its message: it need not be done once more."""
 
     key: str
+    slot: int
     entry: Entry | None
-    """Of whoever has the key and may lose it."""
+    free: bool
+    """Whether nobody is there, or somebody whose run is over."""
+
+    def can_be_taken(self, options: Options) -> bool:
+        """Whether a call with these options may write its entry there."""
+        return self.free or (options.replaces and self.entry is not None and self.entry.state == "queued")
 
 
 class Publisher:
@@ -111,12 +126,12 @@ class Publisher:
             ledger = self._wiring.ledger()
             if self._left:
                 self._undo_earlier(ledger)
-            found = ledger.read(plan.queue(key))
-            if found is None or ledger.is_vacant(found):
-                return Seen(key, found)
+            seen = look(ledger, plan, plan.options, key)
+            if seen.entry is None or seen.can_be_taken(plan.options):
+                return seen
         except (TypeError, StoreError):
             return None  # Celery says it better; and what a store that does not answer comes to is said below
-        return self._instead(plan.options, task.name, found, plan.result, task.ignore_result)
+        return self._instead(plan.options, task.name, seen.entry, plan.result, task.ignore_result)
 
     def _known(self, name: str) -> Any:
         if self._app.finalized or self._app.autofinalize:
@@ -134,13 +149,13 @@ class Publisher:
         elif key is None:
             key = plan.key_of(tuple(args or ()), kwargs or {})
         again = mark is not None or bool(options.get("retries"))
-        call = Call(plan, settings, key, task_id or "", again, options, name, args, kwargs)
+        call = Call(plan, settings, key, task_id or "", again, options, name, args, kwargs, mark.slot if mark else 0)
         if not settings.queues:
             return self._publish(name, args, kwargs, options, Mark(key))
         try:
             ledger = self._wiring.ledger()
             self._undo_earlier(ledger)
-            taken = self._take(ledger, call, seen)
+            taken = self._take_again(ledger, call) if again else self._take(ledger, call, seen)
         except StoreError as error:
             if not call.insists:
                 raise
@@ -149,13 +164,16 @@ class Publisher:
         if isinstance(taken, Entry):
             return self._duplicate(call, taken)
         try:
-            return self._publish(name, args, kwargs, options, Mark(key))
+            result = self._publish(name, args, kwargs, options, Mark(key, slot=call.slot, took=taken))
         except BaseException:
             if taken and not call.again:
-                self._left.append((plan.queue(key), call.id))
+                self._left.append((call.place, call.id))
                 with suppress(StoreError):
                     self._undo_earlier(ledger)
             raise
+        if call.replaced is not None:
+            _end_replaced(ledger, call, call.replaced)
+        return result
 
     def _undo_earlier(self, ledger: Ledger) -> None:
         """Give back what calls have taken that were not published after all; later, where the store does not answer."""
@@ -167,25 +185,44 @@ class Publisher:
                 self._left.remove((place, task_id))
 
     def _take(self, ledger: Ledger, call: Call, seen: Seen | None) -> Entry | bool:
-        """Take the key: True, or the entry of whoever has it; False for a retry that goes on without."""
-        place = call.plan.queue(call.key)
-        if call.again and call.options.phase == "until_expired":
-            return False
+        """Take the key: True, or the entry of whoever has it."""
         while True:
-            found, seen = (ledger.read(place), None) if seen is None else (seen.entry, None)
-            if found is not None and not (call.again and found.id == call.id) and not ledger.is_vacant(found):
-                # A call that has begun is not a duplicate of one that came later.
-                return False if call.again else found
+            seen = seen or look(ledger, call.plan, call.options, call.key)
+            call.slot = seen.slot
+            if (
+                seen.entry is not None
+                and not seen.free
+                and (seen.entry.id == call.id or not seen.can_be_taken(call.options))
+            ):
+                return seen.entry
             if not call.id:
                 call.id = call.send["task_id"] = str(uuid4())
-            with suppress(CellConflict):
-                try:
-                    ledger.write(place, call.plan.queued(call.id), found, ttl=self._kept(call))
-                except StoreError:
-                    if not call.insists:
-                        self._left.append((place, call.id))  # it may have been written, with the answer lost
-                    raise
+            if self._write(ledger, call, seen.entry):
+                call.replaced = None if seen.free or seen.entry is None else seen.entry.id
                 return True
+            seen = None
+
+    def _take_again(self, ledger: Ledger, call: Call) -> bool:
+        """Take the key for a retry, which has it; False where it goes on without."""
+        if call.options.phase == "until_expired":
+            return False
+        while True:
+            found = ledger.read(call.place)
+            if found is not None and found.id != call.id and not ledger.is_vacant(found):
+                return False  # a call that has begun is not a duplicate of one that came later
+            if self._write(ledger, call, found):
+                return True
+
+    def _write(self, ledger: Ledger, call: Call, over: Entry | None) -> bool:
+        try:
+            ledger.write(call.place, call.plan.queued(call.id), over, ttl=self._kept(call))
+        except CellConflict:
+            return False
+        except StoreError:
+            if not call.insists:
+                self._left.append((call.place, call.id))  # it may have been written, with the answer lost
+            raise
+        return True
 
     def _kept(self, call: Call) -> float | None:
         """Seconds for which the key is kept, where anything but a worker may end that."""
@@ -211,7 +248,7 @@ class Publisher:
         how = call.options.on_duplicate
         if how != "raise" and call.awaited and holder.id != call.id:
             # Its own id, links, chain or chord need an end, which a worker brings about: see running.py.
-            mark = Mark(call.key, after=holder.id, skip=how == "skip")
+            mark = Mark(call.key, after=holder.id, skip=how == "skip", slot=call.slot)
             return self._publish(call.name, call.args, call.kwargs, call.send, mark)
         make: Callable[[str], Any] = call.send.get("result_cls") or self._app.AsyncResult
         return self._instead(call.options, call.name, holder, make, call.send.get("ignore_result"))
@@ -235,7 +272,35 @@ class Publisher:
         return self._wiring.publish(name, args, kwargs, **{**options, "headers": headers})
 
 
-def places_of(plan: Plan, key: str) -> Sequence[Place]:
+def look(ledger: Ledger, plan: Plan, options: Options, key: str) -> Seen:
+    """Where a call with this key would go: the first place that is free, else the one whose call it meets.
+
+    That is the first, or where it replaces, the first one that no worker has begun.
+    """
+    met = []
+    for slot in range(options.max_queued):
+        found = ledger.read(plan.queue(key, slot))
+        if found is None or ledger.is_vacant(found):
+            return Seen(key, slot, found, free=True)
+        met.append(Seen(key, slot, found, free=False))
+    return next((seen for seen in met if seen.can_be_taken(options)), met[0])
+
+
+def places_of(plan: Plan, mark: Mark) -> Sequence[Place]:
     """Where a call of this task may have entries."""
-    places = [plan.queue(key)] if plan.options.queues else []
-    return [*places, plan.run(key)] if plan.options.runs_apart else places
+    places = [plan.queue(mark.key, mark.slot)] if plan.options.queues else []
+    return [*places, plan.run(mark.key)] if plan.options.runs_apart else places
+
+
+def _end_replaced(ledger: Ledger, call: Call, task_id: str) -> None:
+    """A replaced call ends for good when a worker gets its message; nobody need wait for its result until then."""
+    try:
+        ledger.bury(task_id, call.id)
+    except StoreError as error:
+        logger.warning("%s was replaced by %s, and runs as well if it comes later: %s", task_id, call.id, error)
+    if call.plan.task.ignore_result:
+        return
+    try:
+        call.plan.task.backend.mark_as_revoked(task_id, f"task {call.id} has replaced it")
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises: the new call is published, and this one ends later
+        logger.warning("%s was replaced, and its result is stored later: %s", task_id, error)

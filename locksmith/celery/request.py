@@ -10,6 +10,7 @@ from celery.exceptions import WorkerLostError
 
 from locksmith.celery import marks
 from locksmith.celery.ledger import Place
+from locksmith.celery.marks import Mark
 from locksmith.celery.plan import Plan, plan_of
 from locksmith.celery.publishing import places_of
 from locksmith.celery.receiving import FireRequest
@@ -78,33 +79,33 @@ class SingletonRequest(FireRequest):
         beating = heart()
         if self._will_return or beating is None:
             return
-        plan, key = self._key()
-        if plan is not None and key is not None:
+        plan, mark = self._mark()
+        if plan is not None and mark is not None:
             # Of a pool in this process Celery has other ids than those of processes.
             pid: Any = self.worker_pid if beating.forks else os.getpid()
             began = None if self.time_start is None else pid
-            beating.farewell(Farewell(self.id, self._ending(plan, key), began))
+            beating.farewell(Farewell(self.id, self._ending(plan, mark), began))
 
-    def _ending(self, plan: Plan, key: str) -> list[Place]:
+    def _ending(self, plan: Plan, mark: Mark) -> list[Place]:
         # A call that was begun keeps what it has until it expires.
         keeps = plan.options.phase == "until_expired" and self.time_start is not None
-        return [] if keeps else list(places_of(plan, key))
+        return [] if keeps else list(places_of(plan, mark))
 
     def _requeue(self) -> None:
-        plan, key = self._key()
-        if plan is None or key is None or not plan.options.runs_under_queue:
+        plan, mark = self._mark()
+        if plan is None or mark is None or not plan.options.runs_under_queue:
             return
         try:
-            wiring_of(self.app).ledger().requeue(plan.queue(key), self.id, lambda: plan.queued(self.id))
+            wiring_of(self.app).ledger().requeue(plan.queue(mark.key, mark.slot), self.id, lambda: plan.queued(self.id))
         except StoreError as error:
             logger.warning("the key of %s could not be kept for its next delivery: %s", self.id, error)
 
-    def _key(self) -> tuple[Plan | None, str | None]:
+    def _mark(self) -> tuple[Plan | None, Mark | None]:
         plan = plan_of(self.task)
         mark = marks.read(self.request_dict.get(marks.HEADER))
         if plan is None or mark is not None:
-            return plan, None if mark is None else mark.key
+            return plan, mark
         try:
-            return plan, plan.key_of(tuple(self.args), self.kwargs)
+            return plan, Mark(plan.key_of(tuple(self.args), self.kwargs))
         except (TypeError, ValueError):
             return plan, None  # arguments that do not fit: it never had a key

@@ -54,6 +54,11 @@ class Arrival:
         """The task id."""
         return str(self.request.id)
 
+    @property
+    def queue(self) -> Place:
+        """Where publishing has, or would have, its entry."""
+        return self.plan.queue(self.mark.key, self.mark.slot)
+
 
 def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], body: Callable[..., R]) -> R:
     """Run a task's body under its key. Raises what the body raises; Ignore where it is not to run, here or now."""
@@ -64,6 +69,8 @@ def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
         return body(*args, **kwargs)  # arguments that do not fit: it raises the same
     ledger = wiring_of(plan.task.app).ledger()
     try:
+        if mark is None and plan.options.max_queued > 1:
+            arrival = replace(arrival, mark=replace(arrival.mark, slot=_slot(ledger, arrival)))
         if arrival.mark.after is not None:
             ended, result = follow(plan, request, arrival.mark, ledger)
             if ended:
@@ -77,7 +84,7 @@ def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
     except Exception:
         # It ends here, as a failure: what publishing has taken for it is not needed any more.
         if plan.options.queues:
-            _surely(lambda: _ignoring(ledger.erase_of(plan.queue(arrival.mark.key), arrival.id, by=here())))
+            _surely(lambda: _ignoring(ledger.erase_of(arrival.queue, arrival.id, by=here())))
         raise
     return body(*args, **kwargs) if held is None else _run(held, plan, lambda: body(*args, **kwargs))
 
@@ -124,7 +131,7 @@ def _begin(ledger: Ledger, arrival: Arrival) -> Held | None:
         put_off(arrival.plan, arrival.request, arrival.mark)
     options, key = arrival.plan.options, arrival.mark.key
     if options.runs_under_queue:
-        return _enter(ledger, arrival, arrival.plan.queue(key), apart=False)
+        return _enter(ledger, arrival, arrival.queue, apart=False)
     held = _enter(ledger, arrival, arrival.plan.run(key), apart=True) if options.runs_apart else None
     if options.queues:
         try:
@@ -144,7 +151,9 @@ def _enter(ledger: Ledger, arrival: Arrival, place: Place, *, apart: bool) -> He
         elif arrival.mark.copy:
             raise Ignore("another delivery of this call has run")
         elif found is not None and not ledger.is_vacant(found, redelivered=not apart):
-            _refuse(arrival, found, apart=apart)
+            _refuse(ledger, arrival, found, apart=apart)
+        elif found is None and not apart:
+            _refuse_replaced(ledger, arrival)
         try:
             entry = ledger.write(place, arrival.plan.running(arrival.id), found)
         except CellConflict:
@@ -164,21 +173,23 @@ def _judge_again(ledger: Ledger, arrival: Arrival, found: Entry) -> None:
         raise Ignore("another delivery of this call is running")
 
 
-def _refuse(arrival: Arrival, found: Entry, *, apart: bool) -> NoReturn:
+def _refuse(ledger: Ledger, arrival: Arrival, found: Entry, *, apart: bool) -> NoReturn:
+    if apart and arrival.plan.options.queues:
+        _refuse_replaced(ledger, arrival)  # now, or those would be many that wait for their end
     if apart and arrival.plan.options.on_conflict == "wait":
         put_off(arrival.plan, arrival.request, arrival.mark)
     if arrival.mark.after is not None:
         # The call that it followed has left no result, and another one has the key by now: it follows that one.
-        put_off(arrival.plan, arrival.request, Mark(arrival.mark.key, after=found.id))
+        put_off(arrival.plan, arrival.request, Mark(arrival.mark.key, after=found.id, slot=arrival.mark.slot))
     end_as_duplicate(arrival.plan, arrival.request, found.id)
 
 
 def _leave_queue(ledger: Ledger, arrival: Arrival) -> None:
     """Running begins: the phases that end here give the queue's key back; one that lasts longer sees that it has it."""
-    plan, place = arrival.plan, arrival.plan.queue(arrival.mark.key)
+    plan, place = arrival.plan, arrival.queue
     if arrival.marked:
-        if plan.options.phase != "until_expired":
-            ledger.erase_of(place, arrival.id)
+        if plan.options.phase != "until_expired" and not ledger.erase_of(place, arrival.id):
+            _refuse_replaced(ledger, arrival)
         return
     # Published by somebody who knows nothing of keys.
     found = ledger.read(place)
@@ -189,6 +200,29 @@ def _leave_queue(ledger: Ledger, arrival: Arrival) -> None:
             ledger.write(place, plan.queued(arrival.id), None, ttl=plan.options.ttl)
         except CellConflict:
             _leave_queue(ledger, arrival)
+
+
+def _refuse_replaced(ledger: Ledger, arrival: Arrival) -> None:
+    """End a call whose place in the queue another one has taken. Not one that was begun before: that had left it."""
+    info = getattr(arrival.request, "delivery_info", None) or {}
+    if not arrival.mark.took or info.get("redelivered") or arrival.request.retries:
+        return
+    found = ledger.read(arrival.queue)
+    holder = ledger.buried(arrival.id) if found is None else found.id
+    if holder is not None and holder != arrival.id:
+        end_as_duplicate(arrival.plan, arrival.request, holder)
+
+
+def _slot(ledger: Ledger, arrival: Arrival) -> int:
+    """The place for a call that nobody has given one: its own, or the first that is free."""
+    plan, free = arrival.plan, 0
+    for slot in reversed(range(plan.options.max_queued)):
+        found = ledger.read(plan.queue(arrival.mark.key, slot))
+        if found is not None and found.id == arrival.id:
+            return slot
+        if found is None or ledger.is_vacant(found):
+            free = slot
+    return free
 
 
 # Ending.

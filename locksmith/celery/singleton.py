@@ -34,7 +34,10 @@ class Singleton(_Task):
     those of the same key, also across tasks.
 
     What a call gets that is a duplicate, `singleton_on_duplicate`: "return", the AsyncResult of the equal call;
-    "raise", DuplicateTaskError with its `task_id`; "skip", an EagerResult in state IGNORED. Where a chain, group, chord
+    "raise", DuplicateTaskError with its `task_id`; "skip", an EagerResult in state IGNORED; "replace": it takes the
+    place of the equal call, which ends as REVOKED, if no worker has begun that yet, else it gets what "return" says;
+    "keep_last": one runs, and at most one waits, with the newest arguments. `singleton_max_queued` (1): so many equal
+    calls may have the key. Where a chain, group, chord
     or link relies on the duplicate itself, that gets the equal call's outcome as its own when that has ended.
 
     How long a call keeps others out, `singleton_phase`: "until_executed", from publishing to the end of its last run,
@@ -62,6 +65,7 @@ class Singleton(_Task):
     singleton_on_store_error: ClassVar[str | None] = None
     singleton_ttl: ClassVar[float | None] = None
     singleton_queue_ttl: ClassVar[float | None] = None
+    singleton_max_queued: ClassVar[int | None] = None
     raise_on_duplicate: ClassVar[bool | None] = None
 
     _plan: Plan | None = None

@@ -85,13 +85,18 @@ def test_a_key_for_one_call(app):
         ({"singleton_key": "{x}"}, "names no argument"),
         ({"singleton_key": "{a}", "unique_on": ["a"]}, "exclude each other"),
         ({"singleton_phase": "for_ever"}, "singleton_phase is one of"),
-        ({"singleton_on_duplicate": "replace"}, "singleton_on_duplicate is one of"),
-        ({"singleton_on_duplicate": "keep_last"}, "singleton_on_duplicate is one of"),
+        ({"singleton_on_duplicate": "nothing"}, "singleton_on_duplicate is one of"),
+        ({"singleton_on_duplicate": "replace", "singleton_phase": "while_executing"}, "knows none"),
+        ({"singleton_on_duplicate": "keep_last", "singleton_phase": "until_executed"}, "at most one waiting"),
+        ({"singleton_on_duplicate": "keep_last", "singleton_on_conflict": "drop"}, "at most one waiting"),
+        ({"singleton_on_duplicate": "keep_last", "max_queued": 2}, "at most one waiting"),
+        ({"singleton_max_queued": 0}, "singleton_max_queued"),
+        ({"singleton_max_queued": "5"}, "singleton_max_queued"),
+        ({"max_queued": 2, "singleton_phase": "while_executing"}, "any number may be queued"),
         ({"singleton_phase": "until_expired"}, "singleton_ttl"),
         ({"singleton_ttl": 5}, "singleton_ttl"),
         ({"singleton_queue_ttl": -1}, "singleton_queue_ttl"),
         ({"lock_expiry": 5}, "lock_expiry is not a setting"),
-        ({"max_queued": 5}, "max_queued is not a setting"),
     ],
 )
 def test_settings_that_cannot_work(app, options, words):
@@ -120,7 +125,7 @@ def test_raise_on_duplicate_as_others_spell_it(app):
     assert caught.value.task_id == first.id
 
 
-@pytest.mark.parametrize("given", [{"ttl": 1}, {"key": ""}, {"key": 5}, "x", {"on_duplicate": "replace"}])
+@pytest.mark.parametrize("given", [{"ttl": 1}, {"key": ""}, {"key": 5}, "x", {"on_duplicate": "keep_last"}])
 def test_options_of_a_call_that_cannot_work(app, given):
     with pytest.raises(ConfigurationError):
         task(app, add, name="one").apply_async([1], singleton=given)

@@ -77,6 +77,7 @@ def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Cel
     _life(app, told)
     _phases(app, told)
     limitcrew.tasks(app, told)
+    _replacing(app, told)
     app.told = told
     return app
 
@@ -149,6 +150,21 @@ def _do(self: Any, how: str) -> str:
     if how == "sleep":
         time.sleep(PATIENCE)
     return "done"
+
+
+def _replacing(app: Celery, told: Told) -> None:
+    def body(self: Any, name: str, text: str = "", gate: str | None = None) -> str:
+        told.note("begin", name, text, self.request.id)
+        if gate is not None:
+            told.wait(gate)
+        return text
+
+    def task(name: str, **options: Any) -> None:
+        app.task(shared=False, base=Singleton, bind=True, name=name, unique_on=["name"], **options)(body)
+
+    task("newest", singleton_on_duplicate="replace")
+    task("last", singleton_on_duplicate="keep_last")
+    task("couple", max_queued=2)
 
 
 def _phases(app: Celery, told: Told) -> None:
