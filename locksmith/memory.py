@@ -169,6 +169,12 @@ class MemoryStore(Store):
         with self._shared.lock:
             return self._cell(names.encode(key))
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells; everything on one page."""
+        with self._shared.lock:
+            found = [names.decode(where) or "" for where in list(self._shared.cells) if self._cell(where) is not None]
+        return Page([name for name in found if name and name.startswith(prefix)])
+
     async def put(
         self,
         key: str,

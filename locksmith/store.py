@@ -402,7 +402,7 @@ class Store(ABC):
     async def create(self) -> None:  # noqa: B027 - most stores need nothing
         """Create what is missing of it. Idempotent. Raises StoreAuthError where this user may not, StoreError."""
 
-    # Cells. Stores without the CELLS guarantee leave these as they are: all three raise GuaranteeMissing.
+    # Cells. Stores without the CELLS guarantee leave these as they are: all raise GuaranteeMissing.
 
     async def get(self, key: str) -> Cell | None:
         """The cell under this name, or None. `key` is a name as users write it, like all names here."""
@@ -427,6 +427,14 @@ class Store(ABC):
     async def delete(self, key: str, *, expect: int | Expect = ANY, guard: Grant | None = None) -> bool:
         """Delete a cell; False where there was none. Raises CellConflict and LeaseLost as `put` does."""
         raise self._no_cells()
+
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """Names of cells that begin with `prefix`; go on with `after=page.next`. In no order.
+
+        A cell that comes or goes meanwhile may be missed, listed twice, or gone when it is read. Of a name that is too
+        long to be written reversibly nobody can be told. Stores that cannot list raise GuaranteeMissing.
+        """
+        raise GuaranteeMissing(f"{self.address} cannot list its cells: ask for one by its name")
 
     def _no_cells(self) -> GuaranteeMissing:
         return GuaranteeMissing(f"{self.address} keeps no cells: use a store that declares CELLS")

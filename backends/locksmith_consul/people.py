@@ -44,6 +44,19 @@ class People(Sessions):
         more = keys[PAGE - 1] if len(keys) > PAGE else None
         return Page([name for name in wanted if name.startswith(prefix)], more)
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells, as `names`. Those whose ttl is over may be listed for as long again."""
+        literal, root = _LITERAL.match(prefix), self._keys.cell("x")[:-2]
+        reply = await self._ask("GET", self._reading(root + (literal[0] if literal else ""), "keys", "separator=/"))
+        if reply.code not in (OK, NOT_FOUND):
+            raise refused(reply.code, reply.body)
+        listed: list[str] = parsed(reply) if reply.code == OK else []
+        found = sorted({place[len(root) :].partition("/")[0] for place in listed})
+        keys = [key for key in found if after is None or key > after]
+        decoded = [names.decode(key) or "" for key in keys[:PAGE]]
+        more = keys[PAGE - 1] if len(keys) > PAGE else None
+        return Page([name for name in decoded if name and name.startswith(prefix)], more)
+
     async def _name(self, key: str) -> str | None:
         """The name of a key; one that ends in a hash is told by its claims."""
         name = names.decode(key)

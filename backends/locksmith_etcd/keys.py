@@ -29,6 +29,7 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self._root = f"locksmith/{names.encode(namespace) if namespace else ''}/".encode()
         self.locks = self._root + b"lock/"
+        self.cells = self._root + b"cell/"
         self._nothing = self._root + b"nothing"
 
     def name(self, key: str) -> bytes:

@@ -16,6 +16,8 @@ from locksmith_etcd.channels import RANGE, TXN
 from locksmith_etcd.diagnose import diagnose
 
 _PAGE: Final = 500
+_CELLS: Final = 50
+"""Of a page of cells: their values come with them, and a message of gRPC has at most 4 MB."""
 # What is written the same in every key whose name begins with it; longer names have 64 characters before their hash.
 _LITERAL: Final = re.compile(r"[A-Za-z0-9_-]{0,60}")
 
@@ -39,6 +41,19 @@ class People(Asking):
         # On behind all keys of the last name: '0' comes after '/', which ends it.
         last = list(found)[-1][len(self._keys.locks) :].decode() + "0" if reply.more else None
         return Page(wanted, last)
+
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells."""
+        literal, root = _LITERAL.match(prefix), self._keys.cells
+        start = root + (literal[0].encode() if literal else b"")
+        asked = rpc.RangeRequest(
+            key=root + after.encode() if after else start, range_end=keys.after(start), limit=_CELLS
+        )
+        reply = (await self._link.ask(RANGE, asked)).message
+        found = [kv.key[len(root) :].decode() for kv in reply.kvs]
+        decoded = [names.decode(key) or "" for key in found]
+        wanted = [name for name in decoded if name and name.startswith(prefix)]
+        return Page(wanted, found[-1] + "\0" if reply.more else None)
 
     async def evict(self, name: str, token: int) -> bool:
         """See Store.evict. "Nobody has it" by a second request means that the first, unanswered one evicted them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,23 @@ class ClusterPeople(ClusterAsking, People):
 
     async def names(self, prefix: str, after: str | None = None) -> Page:
         """See Store.names: node after node. A name whose slot moves meanwhile may be missed, or listed twice."""
+
+        async def scan(node: Node, place: str) -> tuple[list[str], str | None]:
+            return await self._scan(partial(self._say, node), prefix, place, node)
+
+        return await self._walk(scan, after)
+
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells: as `names`."""
+
+        async def scan(node: Node, place: str) -> tuple[list[str], str | None]:
+            return await self._scan_cells(partial(self._say, node), prefix, place)
+
+        return await self._walk(scan, after)
+
+    async def _walk(
+        self, scan: Callable[[Node, str], Awaitable[tuple[list[str], str | None]]], after: str | None
+    ) -> Page:
         try:
             nodes = await self._nodes.primaries()
         except (driver.RedisError, OSError) as error:
@@ -33,7 +51,7 @@ class ClusterPeople(ClusterAsking, People):
         at = next((at for at, node in enumerate(nodes) if node.name >= where), len(nodes))
         if at == len(nodes):
             return Page([])
-        found, cursor = await self._scan(partial(self._say, nodes[at]), prefix, place, nodes[at])
+        found, cursor = await scan(nodes[at], place)
         if cursor is not None:
             return Page(found, f"{nodes[at].name}|{cursor}")
         return Page(found, f"{nodes[at + 1].name}|" if at + 1 < len(nodes) else None)

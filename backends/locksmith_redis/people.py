@@ -40,6 +40,24 @@ class People(Asking):
         """See Store.names. A name that comes or goes while this walks may be missed, or listed on two pages."""
         return Page(*await self._scan(self._command, prefix, after))
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells. Walks over all keys of the server, as `names` does."""
+        return Page(*await self._scan_cells(self._command, prefix, after))
+
+    async def _scan_cells(self, command: Command, prefix: str, after: str | None) -> tuple[list[str], str | None]:
+        literal = _LITERAL.match(prefix)
+        head = self._keys.cell("")[:-1]
+        wanted = head + (literal[0].encode() if literal else b"") + b"*"
+        cursor = after.encode() if after else b"0"
+        found: dict[str, None] = {}
+        for _ in range(_ROUNDS):
+            cursor, keys = await command(b"SCAN", cursor, b"MATCH", wanted, b"COUNT", _SCANNED)
+            found |= dict.fromkeys(names.decode(key[len(head) : -1].decode("ascii", "replace")) or "" for key in keys)
+            if cursor == b"0" or found:
+                break
+        matching = [name for name in found if name and name.startswith(prefix)]
+        return matching, None if cursor == b"0" else cursor.decode()
+
     async def _scan(
         self, command: Command, prefix: str, after: str | None, node: Any = None
     ) -> tuple[list[str], str | None]:

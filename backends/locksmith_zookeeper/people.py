@@ -55,6 +55,19 @@ class People(Base):
         found = [name for name in await self._used_names(wanted, until) if name.startswith(prefix)]
         return Page(found, page[-1] if rest else None)
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells. Those whose ttl is over may be listed."""
+        parent = f"{self._root}/cell"
+        answer = await self._answers(
+            self._people, Sync(parent), GetChildren(parent, None), until=self._until(), path=parent
+        )
+        if isinstance(answer.values[1], NoNodeError):
+            return Page([])
+        keys = sorted(key for key in answer.values[1] if key > (after or ""))
+        decoded = [names.decode(key) or "" for key in keys[:PAGE]]
+        more = keys[PAGE - 1] if len(keys) > PAGE else None
+        return Page([name for name in decoded if name and name.startswith(prefix)], more)
+
     async def _used_names(self, keys: list[str], until: float) -> list[str]:
         if not keys:
             return []

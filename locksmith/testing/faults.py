@@ -135,6 +135,9 @@ class FaultyStore(Store):
     async def evict(self, name: str, token: int) -> bool:
         return await self.inner.evict(name, token)
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        return await self.inner.cells(prefix, after)
+
     async def get(self, key: str) -> Cell | None:
         return await self._call("get", (key,), lambda: self.inner.get(key))
 

@@ -148,7 +148,7 @@ class TestWithWorkers:
         news = [crew.newest.delay(name, "new"), crew.newest.delay(name + "2", "new")]
         assert [new.get(timeout=SOON) for new in news] == ["new", "new"]
         for result in (old, body):
-            with pytest.raises(Exception, match="equal call|has replaced it"):
+            with pytest.raises(Exception, match=r"equal call|has replaced it"):
                 result.get(timeout=SOON)
 
     def test_a_follower_of_a_replaced_call_follows_the_new_one(self, crew, name):

@@ -36,11 +36,18 @@ class People(Store):
 
     async def names(self, prefix: str, after: str | None = None) -> Page:
         """See Store.names, in the order of keys."""
+        return await self._list(self._desk.sql.names, prefix, after)
+
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells, in the order of keys."""
+        return await self._list(self._desk.sql.cells, prefix, after)
+
+    async def _list(self, statement: str, prefix: str, after: str | None) -> Page:
         # Keys begin as their names do, up to where long ones are cut and hashed; dots alone are written otherwise.
         begin = names.encode(prefix)[:64] if prefix.strip(".") else ""
         start = begin[:-1] + chr(ord(begin[-1]) - 1) + _END if begin else ""
         values = (start if after is None else after, begin + _END, PAGE)
-        rows = (await self._desk.ask(self._desk.sql.names, values)).reply.rows
+        rows = (await self._desk.ask(statement, values)).reply.rows
         found = [name for key, raw in rows if (name := _name(key, raw)).startswith(prefix)]
         return Page(found, rows[-1][0] if len(rows) == PAGE else None)
 

@@ -71,6 +71,12 @@ UNION ALL SELECT 2, number, owner, permits, 0, expires - {NOW}, {NOW} - since, 0
 ORDER BY kind, place
 """
 
+_CELLS: Final = """
+SELECT `key`, name FROM {cell}
+WHERE `key` > %s AND `key` < %s AND value IS NOT NULL AND (expires IS NULL OR expires > {NOW})
+ORDER BY `key` LIMIT %s
+"""
+
 _NAMES: Final = """
 SELECT `key`, name FROM {lease} AS l
 WHERE `key` > %s AND `key` < %s AND (
@@ -105,6 +111,7 @@ class Statements:
         self.get = text(_GET)
         self.inspect = text(_INSPECT)
         self.names = text(_NAMES)
+        self.cells = text(_CELLS)
         self.version = text(_VERSION)
         self.set_version = text(_SET_VERSION)
         self.now = f"SELECT {procedures.NOW}"

@@ -8,7 +8,7 @@ from locksmith import names
 from locksmith.store import Finding, HolderView, Inspection, Page, WaiterView
 from locksmith_sql.postgresql.base import number, raw
 from locksmith_sql.postgresql.doctor import examine
-from locksmith_sql.postgresql.statements import MICROS
+from locksmith_sql.postgresql.statements import MICROS, Statement
 from locksmith_sql.postgresql.tables import Tables
 
 PAGE: Final = 500
@@ -36,11 +36,18 @@ class People(Tables):
 
     async def names(self, prefix: str, after: str | None = None) -> Page:
         """See Store.names, in the order of keys."""
+        return await self._list(self._statements.names, prefix, after)
+
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        """See Store.cells, in the order of keys."""
+        return await self._list(self._statements.cells, prefix, after)
+
+    async def _list(self, statement: Statement, prefix: str, after: str | None) -> Page:
         # Keys begin as their names do, up to where long ones are cut and hashed; dots alone are written otherwise.
         begin = names.encode(prefix)[:64] if prefix.strip(".") else ""
         start = begin[:-1] + chr(ord(begin[-1]) - 1) + _END if begin else ""
         params = [(start if after is None else after).encode(), f"{begin}{_END}".encode(), number(PAGE)]
-        result, _, _ = await self._ask(self._statements.names, params)
+        result, _, _ = await self._ask(statement, params)
         keys = [result.get_value(at, 0).decode() for at in range(result.ntuples)]
         found = [_name(key, result.get_value(at, 1)) for at, key in enumerate(keys)]
         return Page([name for name in found if name.startswith(prefix)], keys[-1] if len(keys) == PAGE else None)

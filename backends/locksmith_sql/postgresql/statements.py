@@ -64,6 +64,11 @@ WHERE c.key > $1 AND c.key < $2 AND (
   OR (c.busy > 0 AND EXISTS (SELECT FROM {line} AS w WHERE w.key = c.key AND w.expires > t.now)))
 ORDER BY c.key LIMIT $3
 """
+_CELLS: Final = """
+SELECT key, name FROM {cell}
+WHERE key > $1 AND key < $2 AND value IS NOT NULL AND (expires IS NULL OR expires > {now})
+ORDER BY key LIMIT $3
+"""
 _GET: Final = (
     "SELECT value, version FROM {cell} WHERE key = $1 AND value IS NOT NULL AND (expires IS NULL OR expires > {now})"
 )
@@ -123,6 +128,7 @@ class Statements:
         self.beat = self._statement("beat", "SELECT * FROM {beat}($1, $2, $3, $4, $5)")
         self.inspect = self._statement("inspect", _INSPECT)
         self.names = self._statement("names", _NAMES)
+        self.cells = self._statement("cells", _CELLS)
         self.get = self._statement("get", _GET)
         self.look = self._statement("look", _LOOK)
         self.now = self._statement("now", "SELECT {now}")

@@ -110,6 +110,12 @@ WHERE key > :after AND key < :end AND (
 ORDER BY key LIMIT :page
 """
 
+# Those of another era are read one by one, by the wall clock.
+_CELLS = """
+SELECT key, name FROM {cell}
+WHERE key > :after AND key < :end AND value IS NOT NULL AND (expires IS NULL OR expires > :now OR era <> :era)
+ORDER BY key LIMIT :page
+"""
 _CELL = "SELECT value, version, era, expires, expires_wall FROM {cell} WHERE key = ?"
 _PUT = """
 INSERT INTO {cell} (key, name, value, version, era, expires, expires_wall, sweep_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -174,6 +180,7 @@ class Statements:
         self.holder_with = text(_HOLDER_WITH)
         self.names = text(_NAMES)
         self.cell = text(_CELL)
+        self.cells = text(_CELLS)
         self.put = text(_PUT)
         self.pace = text(_PACE)
         self.set_pace = text(_SET_PACE)

@@ -219,6 +219,9 @@ class SQLiteStore(Store):
 
     # Cells.
 
+    async def cells(self, prefix: str, after: str | None = None) -> Page:
+        return await self._read(partial(views.list_cells, prefix=prefix, after=after))
+
     async def get(self, key: str) -> Cell | None:
         return await self._read(partial(cells.get, key=names.encode(key)))
 

@@ -58,6 +58,15 @@ def inspect(link: Link, name: str) -> Inspection:
 
 def list_names(link: Link, prefix: str, after: str | None) -> Page:
     """See Store.names, in the order of keys."""
+    return _list(link, link.sql.names, prefix, after)
+
+
+def list_cells(link: Link, prefix: str, after: str | None) -> Page:
+    """See Store.cells, in the order of keys."""
+    return _list(link, link.sql.cells, prefix, after)
+
+
+def _list(link: Link, statement: str, prefix: str, after: str | None) -> Page:
     # Keys begin as their names do, up to where long ones are cut and hashed; dots alone are written otherwise.
     begin = names.encode(prefix)[:64] if prefix.strip(".") else ""
     values = {
@@ -69,7 +78,7 @@ def list_names(link: Link, prefix: str, after: str | None) -> Page:
     }
     if after is not None:
         values["after"] = after
-    rows = link.cursor.execute(link.sql.names, values).fetchall()
+    rows = link.cursor.execute(statement, values).fetchall()
     found = [name for key, raw in rows if (name := _name(key, raw)).startswith(prefix)]
     return Page(found, rows[-1][0] if len(rows) == PAGE else None)
 

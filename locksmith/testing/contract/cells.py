@@ -37,6 +37,25 @@ class CellCases(Cases):
         assert await store.delete("c") is False
 
     @case(needs=CELLS)
+    async def test_cells_can_be_listed(self, face: Face) -> None:
+        """By the beginning of their names, on as many pages as it takes; neither locks nor deleted cells among them."""
+        store = self.store(face)
+        await self.granted(store, self.claim("a:lock"))
+        await store.put("a:gone", b"")
+        await store.delete("a:gone")
+        wanted = {f"a:{number}" for number in range(30)} | {"a:/..", "a:é{}*", "a:B", "a:~b"}
+        for name in (*wanted, "b:1", "A:1", "a"):
+            await store.put(name, b"x")
+        for prefix, found in (("a:", wanted), ("a:é", {"a:é{}*"}), ("c", set()), ("", wanted | {"b:1", "A:1", "a"})):
+            listed: list[str] = []
+            page = await store.cells(prefix)
+            listed += page.names
+            while page.next is not None:
+                page = await store.cells(prefix, page.next)
+                listed += page.names
+            assert sorted(set(listed)) == sorted(found)
+
+    @case(needs=CELLS)
     async def test_any_bytes_can_be_put(self, face: Face) -> None:
         """Values are bytes, all 256 of them, also none at all."""
         store = self.store(face)
