@@ -39,6 +39,8 @@ class Entry:
     """The clock of the worker's host when it began: compared with Presence.at of that same worker alone."""
     version: int = 0
     """Of the cell it was read from."""
+    key: str | None = None
+    """Where the cell's name does not tell it."""
 
     @property
     def pid(self) -> int:
@@ -55,6 +57,8 @@ class Entry:
         told: dict[str, Any] = {
             "v": FORMAT, "id": self.id, "task": self.task, "state": self.state, "by": self.by, "at": self.at,
         }  # fmt: skip
+        if self.key is not None:
+            told["key"] = self.key
         if self.worker is not None or self.state == "running":
             told |= {"worker": self.worker, "late": self.late, "since": self.since}
         return json.dumps(told, separators=(",", ":")).encode("ascii")
@@ -70,6 +74,7 @@ class Entry:
             return Entry(
                 told["id"], told["task"], told["state"], told["by"], float(told["at"]),
                 told.get("worker"), bool(told.get("late")), float(told.get("since", 0.0)), version,
+                told.get("key"),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             raise ConfigurationError(

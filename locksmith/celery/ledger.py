@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from locksmith.celery.entries import Entry, Presence
+from locksmith.celery.folds import KEPT, Folds, added, counts
 from locksmith.client import Client
 from locksmith.errors import CellConflict
 from locksmith.recipes import places
@@ -34,11 +35,17 @@ BURIED: Final = 7 * 86400.0
 class Place:
     """Where an entry lies: of a key, either "queue" (published calls) or "run" (running ones)."""
 
-    __slots__ = ("cell", "key")
+    __slots__ = ("cell", "key", "what")
 
     def __init__(self, key: str, what: str) -> None:
         self.key = key
+        self.what = what
         self.cell = places.of_task(key, what)
+
+    @property
+    def tells_key(self) -> bool:
+        """Whether the key can be read off the cell's name."""
+        return places.of_tasks(self.cell) == (self.what, self.key)
 
 
 class Ledger:
@@ -52,6 +59,7 @@ class Ledger:
         self._seen: dict[str, tuple[float, Presence]] = {}
         self._here: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
+        self.folds = Folds(self.add_folds)
 
     def read(self, place: Place) -> Entry | None:
         """The entry of a key."""
@@ -64,7 +72,25 @@ class Ledger:
         self._engine.refuse_unusable()
         expect: int | Expect = ABSENT if over is None else over.version
         kept = None if ttl is None else max(ttl, self._engine.store.min_ttl)
+        if not place.tells_key:
+            entry = replace(entry, key=place.key)
         return replace(entry, version=drive(self._engine.store.put(place.cell, entry.dump(), expect=expect, ttl=kept)))
+
+    def held(self) -> Iterator[tuple[Place, Entry]]:
+        """All entries of all keys, in no order. Raises GuaranteeMissing where the store cannot list."""
+        self._engine.refuse_unusable()
+        after = None
+        while True:
+            page = drive(self._engine.store.cells(places.TASKS, after))
+            for name in page.names:
+                what, key = places.of_tasks(name) or ("", None)
+                if what == "run" or what.startswith("queue"):
+                    cell = drive(self._engine.store.get(name))
+                    entry = None if cell is None else Entry.load(cell.value, cell.version, key or name)
+                    if entry is not None and (known := key or entry.key) is not None:
+                        yield Place(known, what), entry
+            if (after := page.next) is None:
+                return
 
     def erase(self, place: Place, entry: Entry) -> bool:
         """Delete this very entry; False where it has changed since it was read or written."""
@@ -96,6 +122,26 @@ class Ledger:
                 return
             with suppress(CellConflict):
                 self.write(place, as_queued(), entry)
+                return
+
+    # Duplicates.
+
+    def folded(self, place: Place, entry: Entry) -> int:
+        """How many calls have been folded into this one, as far as all processes have told yet."""
+        self._engine.refuse_unusable()
+        cell = drive(self._engine.store.get(places.of_task(place.key, "folded")))
+        return 0 if cell is None else counts(cell.value).get(entry.id, 0)
+
+    def add_folds(self, key: str, told: Mapping[str, int]) -> None:
+        """Add to how many calls were folded into calls of this key, by task id."""
+        cell = places.of_task(key, "folded")
+        while True:
+            self._engine.refuse_unusable()
+            found = drive(self._engine.store.get(cell))
+            merged = added(None if found is None else found.value, told)
+            expect: int | Expect = ABSENT if found is None else found.version
+            with suppress(CellConflict):
+                drive(self._engine.store.put(cell, merged, expect=expect, ttl=max(KEPT, self._engine.store.min_ttl)))
                 return
 
     # Calls whose place another one took, while their messages were on their way.

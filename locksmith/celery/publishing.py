@@ -131,6 +131,7 @@ class Publisher:
                 return seen
         except (TypeError, StoreError):
             return None  # Celery says it better; and what a store that does not answer comes to is said below
+        ledger.folds.add(key, seen.entry.id)
         return self._instead(plan.options, task.name, seen.entry, plan.result, task.ignore_result)
 
     def _known(self, name: str) -> Any:
@@ -162,6 +163,7 @@ class Publisher:
             logger.warning("%s is published without its key %r: %s", name, key, error)
             return self._publish(name, args, kwargs, options, Mark(key))
         if isinstance(taken, Entry):
+            ledger.folds.add(key, taken.id)
             return self._duplicate(call, taken)
         try:
             result = self._publish(name, args, kwargs, options, Mark(key, slot=call.slot, took=taken))

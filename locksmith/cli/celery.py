@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from locksmith.cli import output
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from locksmith.celery.entries import Entry
     from locksmith.celery.ledger import Ledger, Place
 
-_PARTS: Final = ("queue", "run")
+_PROBED: Final = 4
+"""Places of a key that are looked at beyond the last one that is taken: see singleton_max_queued."""
 
 
 @click.group("celery")
@@ -40,6 +42,7 @@ class _Finding:
     alive: bool | None
     """Whether the worker that runs it is heard of; None where that does not matter."""
     free: bool
+    folded: int = 0
 
     @property
     def sentence(self) -> str:
@@ -49,7 +52,8 @@ class _Finding:
             "kept": f"has it until its ttl ends, since {duration(entry.age)} ago",
             "running": f"has run for {duration(entry.age)} in {entry.by}",
         }[entry.state]
-        return f"task {entry.id} ({entry.task}) {said}{self._evidence}"
+        folds = f"; {self.folded} calls were folded into it" if self.folded else ""
+        return f"task {entry.id} ({entry.task}) {said}{self._evidence}{folds}"
 
     @property
     def _evidence(self) -> str:
@@ -68,7 +72,37 @@ class _Finding:
         return {
             "part": self.part, "task_id": entry.id, "task": entry.task, "state": entry.state, "by": entry.by,
             "age": round(entry.age, 3), "acks_late": entry.late, "worker_alive": self.alive, "free": self.free,
+            "folded": self.folded,
         }  # fmt: skip
+
+
+@celery_command.command("status")
+@click.argument("prefix", default="")
+@common_options
+def _status(settings: Settings, prefix: str) -> int:
+    """List all keys that somebody has, or those that begin with PREFIX.
+
+    Exit status 1 where there are none.
+    """
+    with settings.connect() as client:
+        ledger = _ledger(client)
+        found = [_finding(ledger, place, entry) for place, entry in ledger.held() if place.key.startswith(prefix)]
+    found.sort(key=lambda one: (one.place.key, one.part))
+    if settings.as_json:
+        output.say_json({"entries": [{"key": one.place.key, **one.as_json()} for one in found]})
+        return 0 if found else 1
+    on = output.console()
+    if not found:
+        on.print(Text("nobody has a key"), soft_wrap=True)
+        return 1
+    table = Table("key", "", "task", "phase", "since", "by", "folded", box=None)
+    for one in found:
+        phase = f"{one.entry.state}, {'over' if one.free else 'worker dead' if one.alive is False else 'alive'}"
+        cells = [one.place.key, one.part, one.entry.id, phase if one.entry.state == "running" else one.entry.state,
+                 duration(one.entry.age), one.entry.by, str(one.folded)]  # fmt: skip
+        table.add_row(*(Text(visible(cell), overflow="fold") for cell in cells))
+    on.print(table)
+    return 0
 
 
 @celery_command.command("explain")
@@ -90,7 +124,7 @@ def _explain(settings: Settings, key: str) -> int:
         return 1
     for one in found:
         on.print(Text(f"{one.part}: {visible(one.sentence)}"), soft_wrap=True)
-    queue = [one for one in found if one.part == "queue" and not one.free]
+    queue = [one for one in found if one.part != "run" and not one.free]
     would = f"is a duplicate of task {queue[0].entry.id}" if queue else "gets the key"
     on.print(Text(f"an equal call {visible(would)}"), soft_wrap=True)
     return 0
@@ -135,12 +169,21 @@ def _findings(client: Client, key: str) -> list[_Finding]:
     ledger = _ledger(client)
     from locksmith.celery.ledger import Place
 
-    found = []
-    for part in _PARTS:
-        place = Place(key, part)
+    found, slot, empty = [], 0, 0
+    while empty < _PROBED:
+        place = Place(key, f"queue{slot}" if slot else "queue")
         entry = ledger.read(place)
+        slot, empty = slot + 1, 0 if entry is not None else empty + 1
         if entry is not None:
-            runs = entry.state == "running" and entry.worker is not None
-            alive = ledger.presence(entry.worker or "") is not None if runs else None
-            found.append(_Finding(place, part, entry, alive, ledger.is_vacant(entry, redelivered=part == "queue")))
-    return found
+            found.append(_finding(ledger, place, entry))
+    run = Place(key, "run")
+    entry = ledger.read(run)
+    return found if entry is None else [*found, _finding(ledger, run, entry)]
+
+
+def _finding(ledger: Ledger, place: Place, entry: Entry) -> _Finding:
+    runs = entry.state == "running" and entry.worker is not None
+    alive = ledger.presence(entry.worker or "") is not None if runs else None
+    apart = place.what == "run"
+    free = ledger.is_vacant(entry, redelivered=not apart)
+    return _Finding(place, place.what, entry, alive, free, 0 if apart else ledger.folded(place, entry))

@@ -19,6 +19,8 @@ _ELECTION: Final = "election:"
 _RECORD: Final = "record:"
 _RUN: Final = "run:"
 _TASK: Final = "task:"
+TASKS: Final = _TASK
+"""What all places of `of_task` begin with."""
 _SHORTENED: Final = "~sha256:"
 
 
@@ -40,9 +42,20 @@ def of_run(name: str, what: str) -> str:
 def of_task(name: str, what: str) -> str:
     """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire" or "slot".
 
-    Raises InvalidName.
+    All of them can be listed: what would be too long for that is shortened, and says so in the cell. Raises
+    InvalidName.
     """
-    return _under(f"{_TASK}{what}:", name)
+    place = _under(f"{_TASK}{what}:", name)
+    return place if names.decode(names.encode(place)) is not None else _shortened(f"{_TASK}{what}:", name)
+
+
+def of_tasks(place: str) -> tuple[str, str | None] | None:
+    """What a place that `of_task` gave is about, and the name; None for the name where it was shortened."""
+    kind, _, rest = place.partition(":")
+    what, _, name = rest.partition(":")
+    if kind + ":" != TASKS or not name:
+        return None
+    return what, None if name.startswith(_SHORTENED) else name
 
 
 def of_beat(schedule: str, what: str) -> str:
@@ -60,5 +73,9 @@ def _under(kind: str, name: str) -> str:
     raw = name.encode("utf-8", "surrogatepass")
     # What merely looks shortened is shortened too, or somebody could choose a short name to meet a long one.
     if len(kind) + len(raw) > names.MAX_BYTES or name.startswith(_SHORTENED):
-        return f"{kind}{_SHORTENED}{hashlib.sha256(raw).hexdigest()}"
+        return _shortened(kind, name)
     return kind + name
+
+
+def _shortened(kind: str, name: str) -> str:
+    return f"{kind}{_SHORTENED}{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -87,6 +87,27 @@ def test_running_and_queued(store, ledger):
     assert ledger.read(Place("k", "queue")) is None
 
 
+def test_status(store, ledger):
+    assert run(store, "status").returncode == 1
+    ledger.write(Place("k1", "run"), entry("running", worker="w", since=1.0), None)
+    queued = ledger.write(Place("k1", "queue"), entry("queued"), None)
+    ledger.write(Place("k1", "queue2"), entry("queued"), None)
+    ledger.write(Place("other", "queue"), entry("kept"), None)
+    ledger.add_folds("k1", {queued.id: 12})
+    told = json.loads(run(store, "status", "--json").stdout)["entries"]
+    assert [(one["key"], one["part"], one["state"], one["folded"]) for one in told] == [
+        ("k1", "queue", "queued", 12), ("k1", "queue2", "queued", 0), ("k1", "run", "running", 0),
+        ("other", "queue", "kept", 0),
+    ]  # fmt: skip
+    done = run(store, "status", "k1")
+    assert done.returncode == 0, done.stderr
+    assert queued.id in "".join(done.stdout.split())
+    assert "other" not in done.stdout
+    explained = run(store, "explain", "k1").stdout
+    assert "12 calls were folded into it" in explained
+    assert "queue2: task" in explained
+
+
 def test_clear_asks(store, ledger):
     ledger.write(Place("k", "queue"), entry("queued"), None)
     done = run(store, "clear", "k")

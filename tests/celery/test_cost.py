@@ -9,6 +9,7 @@ import pytest
 from celerytasks import add, same, task
 
 from locksmith.celery import Singleton
+from locksmith.celery.folds import Folds
 from locksmith.celery.wiring import Wiring, wiring_of
 
 pytestmark = pytest.mark.native_threads
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.native_threads
 @pytest.fixture
 def requests(app, monkeypatch):
     """The names of the store's methods that were called."""
+    monkeypatch.setattr(Folds, "_arm", lambda self: None)  # that one asks by the clock, beside
     store = wiring_of(app).ledger()._engine.store
     asked: list[str] = []
 
