@@ -9,6 +9,7 @@ keeps both on one node; a name that begins like one of the others is put aside, 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from locksmith import names
@@ -39,6 +40,7 @@ def of_run(name: str, what: str) -> str:
     return _under(f"{_RUN}{what}:", name)
 
 
+@lru_cache(maxsize=4096)
 def of_task(name: str, what: str) -> str:
     """Where a Celery task's key has its "queue" or its "run", a worker its "worker", a task id its "fire" or "slot".
 
