@@ -20,7 +20,8 @@ class Digest:
 
     def __init__(self, fn: Callable[..., Any], signature: Signature, unique_on: Sequence[str] | None) -> None:
         self._name = qualified(fn)
-        self._chosen = None if unique_on is None else frozenset(_checked(self._name, signature, unique_on))
+        self.chosen = None if unique_on is None else frozenset(_checked(self._name, signature, unique_on))
+        """What `unique_on` names; None for everything."""
         self._text = f"locksmith run_once {VERSION}\n{self._name}"
         self.head = f"{self._name}:{VERSION}:"
         """What all keys of this function begin with; `DIGITS` hexadecimal digits follow."""
@@ -50,7 +51,7 @@ class Digest:
         return forms
 
     def _wants(self, name: str) -> bool:
-        return self._chosen is None or name in self._chosen
+        return self.chosen is None or name in self.chosen
 
     def _form(self, argument: str, value: object) -> str:
         try:

@@ -9,6 +9,7 @@ from inspect import Parameter, Signature
 from typing import Any, Final, Literal
 
 from locksmith.adapters.keys import KeyOf, key_maker
+from locksmith.celery import encoding, moving
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_seconds
 
@@ -24,12 +25,6 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 _SECONDS: Final = ("ttl", "queue_ttl")
 MOST_QUEUED: Final = 100
 """Each is a place that a duplicate looks at."""
-_NOT_OFFERED: Final = {
-    "lock_expiry": "say singleton_queue_ttl (how long a call that nobody takes keeps its key), or the "
-    'phase "until_expired" with singleton_ttl',
-    "singleton_backend_class": "the store is locksmith_url",
-    "singleton_backend_url": "the store is locksmith_url",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +94,7 @@ class Options:
 
 def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
     """What a task's class says, else what the application's configuration says. Raises ConfigurationError."""
-    for name, instead in _NOT_OFFERED.items():
-        if getattr(task, name, None) is not None or conf.get(name) is not None:
-            raise ConfigurationError(f"{name} is not a setting of locksmith.celery.Singleton: {instead}")
+    moving.refuse(task, conf)
     found = {}
     for what in (*_CHOICES, *_SECONDS, "max_queued"):
         name = f"singleton_{what}"
@@ -112,11 +105,12 @@ def read_options(task: Any, conf: Mapping[str, Any]) -> Options:
             value = conf.get(name)
         if value is not None:
             found[what] = value
-    raises = getattr(task, "raise_on_duplicate", None)
-    if raises is None and getattr(task, "singleton_on_duplicate", None) is None:
-        raises = conf.get("singleton_raise_on_duplicate")
-    if raises is not None and getattr(task, "singleton_on_duplicate", None) is None:
+    if getattr(task, "singleton_on_duplicate", None) is None and (raises := moving.raises(task, conf)) is not None:
         found["on_duplicate"] = "raise" if raises else "return"
+    if (expiry := moving.lock_expiry(task, conf)) is not None:
+        if "queue_ttl" in found or found.get("phase", "until_executed") == "until_expired":
+            raise ConfigurationError(f"lock_expiry is singleton_queue_ttl by another name: {moving.EITHER}")
+        found["queue_ttl"] = expiry
     if found.get("on_duplicate") == "keep_last":
         found.setdefault("phase", "until_and_while_executing")  # the only one that has such a place to wait
     return Options(**found)
@@ -136,13 +130,35 @@ def for_call(options: Options, given: Any) -> tuple[Options, str | None]:
     return replace(options, **changed), key
 
 
-def key_of_task(task: type[Any], name: str) -> KeyOf:
+def key_of_task(task: type[Any], name: str, conf: Mapping[str, Any]) -> KeyOf:
     """What gives each call of a task its key: over the task's name, and the arguments as its function binds them."""
-    template = getattr(task, "singleton_key", None)
-    if template is not None and not isinstance(template, str):
-        raw = inspect.getattr_static(task, "singleton_key")
-        template = raw.__func__ if isinstance(raw, staticmethod) else raw
-    return key_maker(_likeness(task, name), None, template, getattr(task, "unique_on", None))
+    template = _plain(task, "singleton_key")
+    unique_on = getattr(task, "unique_on", None)
+    scope = getattr(task, "singleton_scope", None)
+    if scope is not None and (not isinstance(scope, str) or not scope or template is not None):
+        raise ConfigurationError(
+            "singleton_scope is a text that stands for the task's name in its keys, for tasks without singleton_key"
+        )
+    likeness = _likeness(task, scope or name)
+    encoder = _plain(task, "singleton_encoder")
+    if encoder is not None and template is not None:
+        raise ConfigurationError("singleton_encoder is for tasks without singleton_key: that says the key itself")
+    if encoder is None and template is None:
+        encoder = encoding.of_configuration(conf)
+    if encoder is not None:
+        key_of = encoding.key_maker(likeness, encoder, unique_on)
+    else:
+        key_of = key_maker(likeness, None, template, unique_on)
+    return moving.prefixed(conf, key_of)
+
+
+def _plain(task: type[Any], attribute: str) -> Any:
+    """An attribute of a task's class as it was written: a function, and not a method."""
+    value = getattr(task, attribute, None)
+    if value is None or isinstance(value, str):
+        return value
+    raw = inspect.getattr_static(task, attribute)
+    return raw.__func__ if isinstance(raw, staticmethod) else raw
 
 
 def key_by(task: type[Any], name: str, key: str | Callable[..., str]) -> KeyOf:

@@ -25,7 +25,7 @@ class Plan:
         self.task = task
         self.name: str = task.name
         self.options: Options = read_options(task, conf)
-        self.key_of = key_of_task(type(task), self.name)
+        self.key_of = key_of_task(type(task), self.name, conf)
         self._own_result = type(task).AsyncResult is not Task.AsyncResult
 
     def result(self, task_id: str) -> Any:

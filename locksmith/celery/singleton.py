@@ -31,7 +31,9 @@ class Singleton(_Task):
 
     Which calls are equal: those with the same arguments, however they are given; with `unique_on` those with the same
     of these arguments; with `singleton_key`, a template over the arguments ("report:{user_id}") or a callable of them,
-    those of the same key, also across tasks.
+    those of the same key, also across tasks. `singleton_scope` stands for the task's name, so that tasks share keys;
+    `singleton_encoder`, a callable or its dotted path, turns the bound arguments into something that has a canonical
+    form.
 
     What a call gets that is a duplicate, `singleton_on_duplicate`: "return", the AsyncResult of the equal call;
     "raise", DuplicateTaskError with its `task_id`; "skip", an EagerResult in state IGNORED; "replace": it takes the
@@ -58,6 +60,8 @@ class Singleton(_Task):
     throws = (DuplicateTaskError,)
 
     unique_on: ClassVar[Sequence[str] | None] = None
+    singleton_encoder: ClassVar[Callable[[dict[str, Any]], object] | str | None] = None
+    singleton_scope: ClassVar[str | None] = None
     singleton_key: ClassVar[str | Callable[..., str] | None] = None
     singleton_phase: ClassVar[Phase | None] = None
     singleton_on_duplicate: ClassVar[OnDuplicate | None] = None
@@ -67,6 +71,7 @@ class Singleton(_Task):
     singleton_queue_ttl: ClassVar[float | None] = None
     singleton_max_queued: ClassVar[int | None] = None
     raise_on_duplicate: ClassVar[bool | None] = None
+    lock_expiry: ClassVar[float | None] = None
 
     _plan: Plan | None = None
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from celery.utils.collections import ConfigurationView
 
 from locksmith.adapters.clients import ENV, BlockingSource
-from locksmith.celery import incarnation
+from locksmith.celery import incarnation, moving
 from locksmith.celery.ledger import Ledger
 from locksmith.client import Client
 from locksmith.errors import ConfigurationError
@@ -73,7 +73,7 @@ class Wiring:
 
 def store_url(app: Any) -> str:
     """The URL of the store that an application uses. Raises ConfigurationError where nothing says which."""
-    url = app.conf.get("locksmith_url") or os.environ.get(ENV)
+    url = moving.store_url(app.conf) or os.environ.get(ENV)
     if not isinstance(url, str):
         raise ConfigurationError(
             f"locksmith.celery does not know which store to use: set locksmith_url in the Celery configuration "

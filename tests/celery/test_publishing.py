@@ -96,7 +96,14 @@ def test_a_key_for_one_call(app):
         ({"singleton_phase": "until_expired"}, "singleton_ttl"),
         ({"singleton_ttl": 5}, "singleton_ttl"),
         ({"singleton_queue_ttl": -1}, "singleton_queue_ttl"),
-        ({"lock_expiry": 5}, "lock_expiry is not a setting"),
+        ({"lock_expiry": -5}, "singleton_queue_ttl"),
+        ({"lock_expiry": 5, "singleton_queue_ttl": 5}, "another name"),
+        ({"singleton_encoder": "no.such.module:thing"}, "nothing can be imported"),
+        ({"singleton_encoder": 5}, "is a callable"),
+        ({"singleton_encoder": dict, "singleton_key": "{a}"}, "without singleton_key"),
+        ({"singleton_encoder": dict, "unique_on": ["x"]}, "no argument 'x'"),
+        ({"singleton_scope": ""}, "singleton_scope"),
+        ({"singleton_scope": "s", "singleton_key": "{a}"}, "singleton_scope"),
     ],
 )
 def test_settings_that_cannot_work(app, options, words):
