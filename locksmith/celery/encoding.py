@@ -49,7 +49,7 @@ def key_maker(fn: Callable[..., Any], encoder: Encoder | str, unique_on: Sequenc
         wanted = {what: value for what, value in arguments.items() if chosen is None or what in chosen}
         try:
             form = canonical(encode(wanted))
-        except NoCanonicalForm as error:
+        except (NoCanonicalForm, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"what singleton_encoder makes of the arguments of {name} cannot be part of a key: {error}"
             ) from error

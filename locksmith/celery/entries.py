@@ -41,6 +41,8 @@ class Entry:
     """Of the cell it was read from."""
     key: str | None = None
     """Where the cell's name does not tell it."""
+    theirs: str | None = None
+    """The key of celery-singleton that it has as well: see honouring.py."""
 
     @property
     def pid(self) -> int:
@@ -59,6 +61,8 @@ class Entry:
         }  # fmt: skip
         if self.key is not None:
             told["key"] = self.key
+        if self.theirs is not None:
+            told["theirs"] = self.theirs
         if self.worker is not None or self.state == "running":
             told |= {"worker": self.worker, "late": self.late, "since": self.since}
         return json.dumps(told, separators=(",", ":")).encode("ascii")
@@ -74,7 +78,7 @@ class Entry:
             return Entry(
                 told["id"], told["task"], told["state"], told["by"], float(told["at"]),
                 told.get("worker"), bool(told.get("late")), float(told.get("since", 0.0)), version,
-                told.get("key"),
+                told.get("key"), told.get("theirs"),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             raise ConfigurationError(

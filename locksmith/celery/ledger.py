@@ -18,6 +18,7 @@ from typing import Final
 
 from locksmith.celery.entries import Entry, Presence
 from locksmith.celery.folds import KEPT, Folds, added, counts
+from locksmith.celery.honouring import Theirs
 from locksmith.client import Client
 from locksmith.errors import CellConflict
 from locksmith.recipes import places
@@ -59,6 +60,7 @@ class Ledger:
         self._seen: dict[str, tuple[float, Presence]] = {}
         self._here: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
+        self._theirs: Theirs | None = None
         self.folds = Folds(self.add_folds)
 
     def read(self, place: Place) -> Entry | None:
@@ -96,9 +98,19 @@ class Ledger:
         """Delete this very entry; False where it has changed since it was read or written."""
         self._engine.refuse_unusable()
         try:
-            return drive(self._engine.store.delete(place.cell, expect=entry.version))
+            erased = drive(self._engine.store.delete(place.cell, expect=entry.version))
         except CellConflict:
             return False
+        if entry.theirs is not None:
+            self.theirs.give(entry.theirs, entry.id)
+        return erased
+
+    @property
+    def theirs(self) -> Theirs:
+        """The locks of celery-singleton. Raises ConfigurationError where the store is none of its."""
+        if self._theirs is None:
+            self._theirs = Theirs(self._engine.store)
+        return self._theirs
 
     def erase_of(self, place: Place, task_id: str, *, begun: bool = True, by: str | None = None) -> bool:
         """Delete whatever entry this call has; False where it has none.
@@ -121,7 +133,7 @@ class Ledger:
             if entry is None or entry.id != task_id or entry.state != "running":
                 return
             with suppress(CellConflict):
-                self.write(place, as_queued(), entry)
+                self.write(place, replace(as_queued(), theirs=entry.theirs), entry)
                 return
 
     # Duplicates.

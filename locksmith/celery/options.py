@@ -9,7 +9,7 @@ from inspect import Parameter, Signature
 from typing import Any, Final, Literal
 
 from locksmith.adapters.keys import KeyOf, key_maker
-from locksmith.celery import encoding, moving
+from locksmith.celery import encoding, honouring, moving
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_seconds
 
@@ -150,6 +150,11 @@ def key_of_task(task: type[Any], name: str, conf: Mapping[str, Any]) -> KeyOf:
     else:
         key_of = key_maker(likeness, None, template, unique_on)
     return moving.prefixed(conf, key_of)
+
+
+def key_of_theirs(task: Any, name: str, conf: Mapping[str, Any]) -> honouring.TheirKeyOf | None:
+    """See honouring.key_maker."""
+    return honouring.key_maker(task, name, _signature(type(task)), conf)
 
 
 def _plain(task: type[Any], attribute: str) -> Any:

@@ -21,6 +21,7 @@ from celery.utils.time import maybe_make_aware
 
 from locksmith.celery import marks
 from locksmith.celery.entries import Entry
+from locksmith.celery.honouring import foreign
 from locksmith.celery.ledger import Ledger, Place
 from locksmith.celery.marks import Mark
 from locksmith.celery.options import Options, for_call
@@ -54,6 +55,8 @@ class Call:
     """Which of the places for queued calls it has, or looks to."""
     replaced: str | None = None
     """The id of the call whose place it took."""
+    theirs: str | None = None
+    """Its key in celery-singleton, where that is honoured."""
 
     @property
     def place(self) -> Place:
@@ -126,7 +129,7 @@ class Publisher:
             ledger = self._wiring.ledger()
             if self._left:
                 self._undo_earlier(ledger)
-            seen = look(ledger, plan, plan.options, key)
+            seen = look(ledger, plan, plan.options, key, plan.theirs(args, kwargs))
             if seen.entry is None or seen.can_be_taken(plan.options):
                 return seen
         except (TypeError, StoreError):
@@ -151,6 +154,7 @@ class Publisher:
             key = plan.key_of(tuple(args or ()), kwargs or {})
         again = mark is not None or bool(options.get("retries"))
         call = Call(plan, settings, key, task_id or "", again, options, name, args, kwargs, mark.slot if mark else 0)
+        call.theirs = None if again else plan.theirs(args, kwargs)
         if not settings.queues:
             return self._publish(name, args, kwargs, options, Mark(key))
         try:
@@ -189,7 +193,7 @@ class Publisher:
     def _take(self, ledger: Ledger, call: Call, seen: Seen | None) -> Entry | bool:
         """Take the key: True, or the entry of whoever has it."""
         while True:
-            seen = seen or look(ledger, call.plan, call.options, call.key)
+            seen = seen or look(ledger, call.plan, call.options, call.key, call.theirs)
             call.slot = seen.slot
             if (
                 seen.entry is not None
@@ -212,12 +216,19 @@ class Publisher:
             found = ledger.read(call.place)
             if found is not None and found.id != call.id and not ledger.is_vacant(found):
                 return False  # a call that has begun is not a duplicate of one that came later
+            if found is not None and found.id == call.id:
+                call.theirs = found.theirs  # not from the arguments, as above
             if self._write(ledger, call, found):
                 return True
 
     def _write(self, ledger: Ledger, call: Call, over: Entry | None) -> bool:
         try:
-            ledger.write(call.place, call.plan.queued(call.id), over, ttl=self._kept(call))
+            entry = ledger.write(call.place, call.plan.queued(call.id, call.theirs), over, ttl=self._kept(call))
+            if call.theirs is not None:
+                before = None if over is None else over.id
+                if not ledger.theirs.take(call.theirs, call.id, before, call.options.queue_ttl):
+                    ledger.erase(call.place, entry)
+                    return False
         except CellConflict:
             return False
         except StoreError:
@@ -274,11 +285,13 @@ class Publisher:
         return self._wiring.publish(name, args, kwargs, **{**options, "headers": headers})
 
 
-def look(ledger: Ledger, plan: Plan, options: Options, key: str) -> Seen:
+def look(ledger: Ledger, plan: Plan, options: Options, key: str, theirs: str | None = None) -> Seen:
     """Where a call with this key would go: the first place that is free, else the one whose call it meets.
 
     That is the first, or where it replaces, the first one that no worker has begun.
     """
+    if theirs is not None:
+        return _look_there(ledger, plan, key, theirs)
     met: list[Seen] = []
     for slot in range(options.max_queued):
         found = ledger.read(plan.queue(key, slot))
@@ -286,6 +299,16 @@ def look(ledger: Ledger, plan: Plan, options: Options, key: str) -> Seen:
             return Seen(key, slot, found, free=True)
         met.append(Seen(key, slot, found, free=False))
     return next((seen for seen in met if seen.can_be_taken(options)), met[0])
+
+
+def _look_there(ledger: Ledger, plan: Plan, key: str, theirs: str) -> Seen:
+    """The same with the lock of celery-singleton, which comes first: its processes see nothing else."""
+    holder, found = ledger.theirs.holder(theirs), ledger.read(plan.queue(key))
+    if holder is not None and (found is None or found.id != holder):
+        return Seen(key, 0, foreign(holder, plan.name), free=False)
+    # Gone there: a process of theirs has run it, or it has expired.
+    ended = holder is None and found is not None and found.state == "queued" and found.theirs is not None
+    return Seen(key, 0, found, free=found is None or ended or ledger.is_vacant(found))
 
 
 def places_of(plan: Plan, mark: Mark) -> Sequence[Place]:

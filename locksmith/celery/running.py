@@ -48,6 +48,8 @@ class Arrival:
     mark: Mark
     marked: bool
     """Whether its publisher took the key, or said why not."""
+    theirs: str | None = None
+    """Its key in celery-singleton, where that is honoured and its publisher may be one of its processes."""
 
     @property
     def id(self) -> str:
@@ -64,7 +66,8 @@ def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
     """Run a task's body under its key. Raises what the body raises; Ignore where it is not to run, here or now."""
     mark = marks.of_request(request)
     try:
-        arrival = Arrival(plan, request, mark or Mark(plan.key_of(args, kwargs)), mark is not None)
+        theirs = plan.theirs(args, kwargs) if mark is None else None
+        arrival = Arrival(plan, request, mark or Mark(plan.key_of(args, kwargs)), mark is not None, theirs)
     except TypeError:
         return body(*args, **kwargs)  # arguments that do not fit: it raises the same
     ledger = wiring_of(plan.task.app).ledger()
@@ -155,7 +158,8 @@ def _enter(ledger: Ledger, arrival: Arrival, place: Place, *, apart: bool) -> He
         elif found is None and not apart:
             _refuse_replaced(ledger, arrival)
         try:
-            entry = ledger.write(place, arrival.plan.running(arrival.id), found)
+            theirs = arrival.theirs if found is None or found.id != arrival.id else found.theirs
+            entry = ledger.write(place, arrival.plan.running(arrival.id, theirs), found)
         except CellConflict:
             continue
         return Held(ledger, place, entry)

@@ -71,6 +71,7 @@ class Singleton(_Task):
     singleton_queue_ttl: ClassVar[float | None] = None
     singleton_max_queued: ClassVar[int | None] = None
     raise_on_duplicate: ClassVar[bool | None] = None
+    singleton_compat: ClassVar[str | None] = None
     lock_expiry: ClassVar[float | None] = None
 
     _plan: Plan | None = None

@@ -83,10 +83,11 @@ def store_url(app: Any) -> str:
     return url
 
 
-def install(app: Any, *, client: Client | Callable[[], Client] | None = None) -> None:
+def install(app: Any, *, client: Client | Callable[[], Client] | None = None, compat: str | None = None) -> None:
     """Prepare a Celery application: calls of its Singleton tasks are folded, its workers beat for what they run.
 
     `client`: a locksmith client, or a callable that returns one (asked in each process), instead of `locksmith_url`.
+    `compat`: "celery-singleton", whose locks are honoured as well; `singleton_compat` of the configuration.
     Defining a task with `base=Singleton` does this by itself; say it yourself in producers that know tasks by name
     only, and to give a client. Idempotent. Sends nothing. Raises ConfigurationError where it was installed with
     another client.
@@ -106,6 +107,8 @@ def install(app: Any, *, client: Client | Callable[[], Client] | None = None) ->
             if wired.client is not None:
                 raise ConfigurationError("this application was given another client already: install it once")
             wired.client, wired._source = client, None
+    if compat is not None:
+        app.conf.singleton_compat = compat
 
 
 def wiring_of(app: Any) -> Wiring:

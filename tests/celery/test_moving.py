@@ -101,7 +101,7 @@ def test_singleton_json_encoder_class(app):
     app.conf.singleton_json_encoder_class = f"{__name__}.PeopleEncoder"
     one = task(app, greet, name="one", serializer="pickle")
     assert one.key_for(Person(1)) == one.key_for(person=Person(1), text="hello") != one.key_for(Person(2))
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigurationError, match="not JSON serializable"):
         one.key_for(object())
 
 

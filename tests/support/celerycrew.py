@@ -165,6 +165,7 @@ def _replacing(app: Celery, told: Told) -> None:
     task("newest", singleton_on_duplicate="replace")
     task("last", singleton_on_duplicate="keep_last")
     task("couple", max_queued=2)
+    task("moved", singleton_compat="celery-singleton")
 
 
 def _phases(app: Celery, told: Told) -> None:
