@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from celery import Task
@@ -14,7 +15,7 @@ from locksmith.celery.plan import Plan
 from locksmith.celery.publishing import Publisher, Seen
 from locksmith.celery.running import guard
 from locksmith.celery.wiring import install
-from locksmith.errors import DuplicateTaskError
+from locksmith.errors import ConfigurationError, DuplicateTaskError
 
 if TYPE_CHECKING:
     _Task: TypeAlias = Task[..., Any]
@@ -113,6 +114,14 @@ class Singleton(_Task):
                     return found
         return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
 
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """`delay`, once Django's transaction has been committed: a call that is rolled back never has a key."""
+        _on_commit(partial(self.delay, *args, **kwargs))
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """`apply_async`, once Django's transaction has been committed."""
+        _on_commit(partial(self.apply_async, *args, **kwargs))
+
     def key_for(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, as `locksmith celery explain` takes it.
 
@@ -132,3 +141,12 @@ class Singleton(_Task):
         limits = limits_of(self)
         body = super().__call__ if limits is None else limited(limits, request, super().__call__)
         return guard(self._locksmith_plan(), request, args, kwargs, body)
+
+
+def _on_commit(call: Callable[[], object]) -> None:
+    # What Celery's own DjangoTask does, which a task with another base does without.
+    try:
+        from django.db import transaction  # type: ignore[import-untyped]  # it has no types of its own
+    except ImportError as error:
+        raise ConfigurationError("delay_on_commit is for Django, which is not installed") from error
+    transaction.on_commit(call)

@@ -164,7 +164,7 @@ class TestWithAWorker:
     @pytest.fixture
     def theirs(self, crew, redis_server):
         """The task as an old process has it."""
-        made = celery.Celery("old", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+        made = celery.Celery("old", broker=redis_server.url, backend="cache+memory://", set_as_current=False)
         made.conf.task_default_queue = crew.app.conf.task_default_queue
         backend = their_backend.RedisBackend(redis_server.url)
         base = type("Theirs", (celery_singleton.Singleton,), {"abstract": True, "_singleton_backend": backend})
@@ -172,7 +172,6 @@ class TestWithAWorker:
         def moved(name: str, text: str = "", gate: str | None = None) -> None: ...
 
         yield made.task(shared=False, base=base, name="moved", unique_on=["name"])(moved)
-        vars(made.backend)["remove_pending_result"] = lambda result: result
         made.close()
         backend.redis.close()
 

@@ -149,9 +149,9 @@ def test_a_paused_worker_loses_its_keys_and_says_so(start_crew, name):
     eventually(lambda: "had lost its key" in worker.log.read_text(), within=SOON, what="the loss is reported")
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools(start_crew, name, pool):
-    crew = start_crew()
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_other_pools(start_crew, redis_server, name, pool):
+    crew = start_crew(store=redis_server.url)
     crew.worker("-c", "2", "-P", pool)
     assert crew.work.delay(name, "raise").get(timeout=SOON, propagate=False)
     assert crew.entry("work", name, "raise") is None
@@ -160,7 +160,7 @@ def test_other_pools(start_crew, name, pool):
     revoked.revoke()
     eventually(lambda: revoked.state == states.REVOKED, within=SOON)
     crew.freed("work", f"{name}-revoked")
-    if pool == "threads":
+    if pool != "solo":
         first = crew.work.delay(name, gate=name)
         crew.begun(name, 4)
         assert crew.work.delay(name, gate=name).id == first.id
