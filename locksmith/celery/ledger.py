@@ -7,6 +7,7 @@ its key until it was run or thrown away. A running call keeps it while its worke
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -80,17 +81,19 @@ class Ledger:
 
     def held(self) -> Iterator[tuple[Place, Entry]]:
         """All entries of all keys, in no order. Raises GuaranteeMissing where the store cannot list."""
-        self._engine.refuse_unusable()
+        for name in itertools.chain(self._cells("queue"), self._cells("run:")):
+            what, key = places.of_tasks(name) or ("", None)
+            cell = drive(self._engine.store.get(name))
+            entry = None if cell is None else Entry.load(cell.value, cell.version, key or name)
+            if entry is not None and (known := key or entry.key) is not None:
+                yield Place(known, what), entry
+
+    def _cells(self, what: str) -> Iterator[str]:
         after = None
         while True:
-            page = drive(self._engine.store.cells(places.TASKS, after))
-            for name in page.names:
-                what, key = places.of_tasks(name) or ("", None)
-                if what == "run" or what.startswith("queue"):
-                    cell = drive(self._engine.store.get(name))
-                    entry = None if cell is None else Entry.load(cell.value, cell.version, key or name)
-                    if entry is not None and (known := key or entry.key) is not None:
-                        yield Place(known, what), entry
+            self._engine.refuse_unusable()
+            page = drive(self._engine.store.cells(places.TASKS + what, after))
+            yield from page.names
             if (after := page.next) is None:
                 return
 

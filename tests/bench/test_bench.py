@@ -11,6 +11,7 @@ import pytest
 
 from locksmith.testing.servers import RedisServer
 from locksmith_bench import contended, contenders, goals, standing, suite, uncontended, uncontended_aio
+from locksmith_bench.contenders import ours
 from locksmith_bench.contenders.base import Goal
 from locksmith_bench.stats import jain, percentile, spread
 
@@ -83,6 +84,15 @@ def test_the_floor_and_locksmith_are_measured_in_both_runtimes(url: str) -> None
     assert [cost.ratio for cost in floors] == [1.0, 1.0]
     assert [cost.runtime for cost in ours] == ["blocking", "asyncio"]
     assert all(cost.ratio > 0 and cost.pairs_per_second > 0 for cost in costs)
+
+
+@pytest.mark.redis
+def test_a_duplicate_of_a_celery_task_is_measured(redis_server: RedisServer) -> None:
+    read = contenders.lineup(redis_server.url).read
+    assert read is not None
+    floor, duplicate = uncontended.measure(redis_server.url, [read, ours.duplicate()], rounds=2, pairs=10)
+    assert floor.ratio == 1.0
+    assert duplicate.ratio > 0
 
 
 def test_several_processes_share_one_name(url: str) -> None:
