@@ -122,9 +122,13 @@ class Publisher:
         None where that way has to judge for itself. Raises DuplicateTaskError, ConfigurationError.
         """
         plan = task._locksmith_plan()
-        if not plan.options.queues or self._wiring.is_eager() or task._dump_pydantic_arguments is not None:
+        if not plan.options.queues or self._wiring.is_eager():
             return None
+        if getattr(task, "_dump_pydantic_arguments", None) is not None:
+            return None  # the key is over what Celery makes of the arguments
         try:
+            if task.typing and (check := getattr(task, "__header__", None)) is not None:
+                check(*(args or ()), **(kwargs or {}))
             key = plan.key_of(tuple(args or ()), kwargs or {})
             ledger = self._wiring.ledger()
             if self._left:

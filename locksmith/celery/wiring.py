@@ -109,6 +109,9 @@ def install(app: Any, *, client: Client | Callable[[], Client] | None = None, co
             wired.client, wired._source = client, None
     if compat is not None:
         app.conf.singleton_compat = compat
+        for task in list(app._tasks.values()):
+            if hasattr(task, "_locksmith_plan"):
+                task._plan = None  # made again, with it
 
 
 def wiring_of(app: Any) -> Wiring:

@@ -82,6 +82,14 @@ def test_they_see_our_calls_and_we_see_theirs(new, old, options, args, kwargs):
     assert ours.apply_async(args, kwargs).id not in (first.id, second.id)
 
 
+def test_compat_may_be_said_after_tasks_were_defined(app):
+    one = task(app, same, name="one")
+    one.delay(1)
+    install(app, compat="celery-singleton")
+    with pytest.raises(ConfigurationError, match="needs the Redis server"):
+        one.delay(1)
+
+
 def test_bound_tasks(new, old):
     def run(self: Any, a: int) -> int:
         return a

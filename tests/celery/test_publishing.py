@@ -158,6 +158,14 @@ def test_arguments_that_do_not_fit(app):
         app.send_task("one")
 
 
+def test_arguments_of_a_duplicate_that_do_not_fit(app):
+    one = task(app, fixed, name="one", singleton_key=lambda *args, **kwargs: "always")
+    one.delay(1)
+    with pytest.raises(TypeError):
+        one.delay()
+    one.delay(2)
+
+
 def test_singleton_for_a_task_that_is_none(app):
     app.task(shared=False, name="plain")(same)
     with pytest.raises(ConfigurationError, match="base is Singleton"):
