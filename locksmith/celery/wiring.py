@@ -43,18 +43,15 @@ class Wiring:
     def is_eager(self) -> bool:
         """Whether calls run at once, in this process. What `conf.task_always_eager` says, in a fifth of its time."""
         conf = self.app.conf
-        if self._eager_of is not conf:
-            eager = bool(conf.task_always_eager)  # asking makes the configuration what it is to be, if it was not yet
-            conf = self.app.conf
-            if isinstance(conf, ConfigurationView) and not conf.key_t:
-                self._eager_names = conf._to_keys("task_always_eager")  # all that this setting has ever been called
-                self._eager_of = conf
-            return eager
-        for said in conf.maps:
-            for name in self._eager_names:
-                if name in said:
-                    return bool(said[name])
-        return False
+        if self._eager_of is conf:
+            return _said(conf, self._eager_names)
+        eager = bool(conf.task_always_eager)  # asking makes the configuration what it is to be, if it was not yet
+        conf = self.app.conf
+        if isinstance(conf, ConfigurationView) and not conf.key_t:
+            names = conf._to_keys("task_always_eager")  # all that this setting has ever been called
+            if _said(conf, names) == eager:  # else this Celery looks in other ways, too
+                self._eager_of, self._eager_names = conf, names
+        return eager
 
     def ledger(self) -> Ledger:
         """The ledger of this process. Raises ConfigurationError where nothing says which store to use."""
@@ -125,3 +122,11 @@ def wiring_of(app: Any) -> Wiring:
 def _found(app: Any) -> Wiring | None:
     found = getattr(app, "__dict__", {}).get(_ATTRIBUTE)
     return found if isinstance(found, Wiring) else None
+
+
+def _said(conf: Any, names: tuple[str, ...]) -> bool:
+    for said in conf.maps:
+        for name in names:
+            if name in said:
+                return bool(said[name])
+    return False
