@@ -44,7 +44,7 @@ OURS_FOR_STORES = {
 
 STRANGERS = {
     "locksmith/cli": {"click", "rich"},
-    "locksmith/celery": {"celery", "kombu"},
+    "locksmith/celery": {"celery", "django", "kombu"},
     "locksmith/metrics": {"prometheus_client"},
     "locksmith/testing": {"pytest", "hypothesis"},
     "locksmith": set(),

@@ -146,7 +146,7 @@ class Singleton(_Task):
 def _on_commit(call: Callable[[], object]) -> None:
     # What Celery's own DjangoTask does, which a task with another base does without.
     try:
-        from django.db import transaction  # type: ignore[import-untyped]  # it has no types of its own
+        from django.db import transaction
     except ImportError as error:
         raise ConfigurationError("delay_on_commit is for Django, which is not installed") from error
     transaction.on_commit(call)
