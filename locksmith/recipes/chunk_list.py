@@ -1,0 +1,76 @@
+"""Which chunked jobs a store has: names in a few cells, since no store lists its cells.
+
+Only for people: a job that is missing here works as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from locksmith.engine.core import Engine
+from locksmith.errors import CellConflict, CellTooLarge
+from locksmith.recipes import places, plain
+from locksmith.store import ABSENT
+
+logger: Final = logging.getLogger("locksmith.chunks")
+PARTS: Final = 8
+_TRIES: Final = 50
+_PLACES: Final = [places.of_chunks(str(part), "list") for part in range(PARTS)]
+
+
+async def add(engine: Engine, name: str) -> None:
+    """A job was begun. Where the list is full, those that are gone are taken out of it."""
+    try:
+        await _change(engine, _place(name), lambda names: names | {name})
+    except CellTooLarge:
+        gone = [each for each in await _read(engine, _place(name)) if await _is_gone(engine, each)]
+        try:
+            await _change(engine, _place(name), lambda names: (names - set(gone)) | {name})
+        except CellTooLarge:
+            logger.warning(
+                "the chunked job %r works, but `locksmith chunks ls` cannot list it: there are too many", name
+            )
+
+
+async def remove(engine: Engine, name: str) -> None:
+    """A job was forgotten."""
+    await _change(engine, _place(name), lambda names: names - {name})
+
+
+async def names(engine: Engine) -> list[str]:
+    """All of them, sorted; some may be gone by now."""
+    return sorted([name for place in _PLACES for name in await _read(engine, place)])
+
+
+def _place(name: str) -> str:
+    return _PLACES[zlib.crc32(name.encode("utf-8", "surrogatepass")) % PARTS]
+
+
+async def _is_gone(engine: Engine, name: str) -> bool:
+    return await engine.store.get(places.of_chunks(name)) is None
+
+
+async def _read(engine: Engine, place: str) -> frozenset[str]:
+    cell = await engine.store.get(place)
+    return frozenset() if cell is None else frozenset(json.loads(cell.value))
+
+
+async def _change(engine: Engine, place: str, fn: Callable[[frozenset[str]], frozenset[str]]) -> None:
+    for _ in range(_TRIES):
+        cell = await engine.store.get(place)
+        before = frozenset() if cell is None else frozenset(json.loads(cell.value))
+        after = fn(before)
+        if after == before:
+            return
+        raw = plain.check_size(json.dumps(sorted(after), separators=(",", ":")).encode("ascii"))
+        try:
+            await engine.store.put(place, raw, expect=ABSENT if cell is None else cell.version)
+            return
+        except CellConflict:
+            await engine.runtime.sleep(random.uniform(0, 0.05))
+    logger.warning("the list of chunked jobs was changed by others in each of %d tries: it may be incomplete", _TRIES)
