@@ -126,7 +126,7 @@ def _generator(calls: Calls, source: BlockingSource) -> Callable[..., Iterator[A
     def body(run: Callable[[], Any], lease: Lease) -> Iterator[Any]:
         yield from _steps(run(), lease)
 
-    def items(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    def items(*args: Any, **kwargs: Any) -> Any:
         return (yield from _work(calls, source, args, kwargs, body))
 
     return items

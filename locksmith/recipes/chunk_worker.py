@@ -112,6 +112,7 @@ class ChunkWorker:
             except StoreUnavailable:
                 await self._bear()
         await self.leave()
+        self._seen = None
         return None
 
     async def _claim(self, record: Record) -> bool:
