@@ -94,7 +94,7 @@ class Progress:
 
 
 class Job:
-    """A chunked job by name, to be watched and steered. All methods raise StoreError where the store cannot be asked."""
+    """A chunked job by name, to be watched and steered. All methods raise StoreError if the store cannot be asked."""
 
     def __init__(self, client: Client, name: str) -> None:
         """Raises GuaranteeMissing where the store lacks CELLS or FENCED, InvalidName; sends nothing."""

@@ -366,7 +366,7 @@ STEPS = some.lists(
 @settings(max_examples=150, deadline=None)
 @given(STEPS, some.integers(0, 20), some.integers(1, 4))
 def test_any_order_of_events(steps, end, size):
-    """Whatever workers do or suffer, in the end each place was finished in exactly one chunk, and the record says so."""
+    """Whatever workers do or suffer, in the end each place was finished in exactly one chunk, as the record says."""
     with locksmith.connect(new()) as client:
         site = Site(client, end=end, size=size, retries=100)
         workers = [site.worker() for _ in range(4)]
