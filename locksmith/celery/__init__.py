@@ -1,4 +1,4 @@
-"""What Celery users import: `Singleton`, no two equal calls of a task; `RateLimited`, so many of them; `scan`."""
+"""What Celery users import: `Singleton`, `RateLimited` and `scan`; `chunkify_task` and its chunks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,27 @@ except ImportError as error:  # pragma: no cover - the tests have it
         "locksmith.celery needs Celery, which is not installed: pip install 'locksmith[celery]'"
     ) from error
 
+from locksmith.celery import chunk_watch as _chunk_watch  # noqa: F401 - it listens to Celery's signals
+from locksmith.celery.chunk_types import BaseChunk, Chunk, ChunkMode, DateChunk, DateTimeChunk, IntChunk
+from locksmith.celery.chunking import chunkify_task
 from locksmith.celery.limited import RateLimited, RateLimitedSingleton
 from locksmith.celery.scanning import scan
 from locksmith.celery.singleton import Singleton
 from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
 
-__all__ = ["DuplicateTaskError", "RateLimited", "RateLimitedSingleton", "Singleton", "install", "scan"]
+__all__ = [
+    "BaseChunk",
+    "Chunk",
+    "ChunkMode",
+    "DateChunk",
+    "DateTimeChunk",
+    "DuplicateTaskError",
+    "IntChunk",
+    "RateLimited",
+    "RateLimitedSingleton",
+    "Singleton",
+    "chunkify_task",
+    "install",
+    "scan",
+]

@@ -20,31 +20,39 @@ from locksmith.store import ABSENT
 logger: Final = logging.getLogger("locksmith.chunks")
 PARTS: Final = 8
 _TRIES: Final = 50
+ACTIVE: Final = places.of_chunks("celery", "list")
+"""Jobs of Celery tasks that have not ended: workers look after them."""
 _PLACES: Final = [places.of_chunks(str(part), "list") for part in range(PARTS)]
 
 
-async def add(engine: Engine, name: str) -> None:
+async def add(engine: Engine, name: str, place: str | None = None) -> None:
     """A job was begun. Where the list is full, those that are gone are taken out of it."""
+    where = place or _place(name)
     try:
-        await _change(engine, _place(name), lambda names: names | {name})
+        await _change(engine, where, lambda names: names | {name})
     except CellTooLarge:
-        gone = [each for each in await _read(engine, _place(name)) if await _is_gone(engine, each)]
+        gone = [each for each in await _read(engine, where) if await _is_gone(engine, each)]
         try:
-            await _change(engine, _place(name), lambda names: (names - set(gone)) | {name})
+            await _change(engine, where, lambda names: (names - set(gone)) | {name})
         except CellTooLarge:
             logger.warning(
                 "the chunked job %r works, but `locksmith chunks ls` cannot list it: there are too many", name
             )
 
 
-async def remove(engine: Engine, name: str) -> None:
+async def remove(engine: Engine, name: str, place: str | None = None) -> None:
     """A job was forgotten."""
-    await _change(engine, _place(name), lambda names: names - {name})
+    await _change(engine, place or _place(name), lambda names: names - {name})
 
 
 async def names(engine: Engine) -> list[str]:
     """All of them, sorted; some may be gone by now."""
     return sorted([name for place in _PLACES for name in await _read(engine, place)])
+
+
+async def active(engine: Engine) -> list[str]:
+    """Those of Celery tasks that have not ended, sorted; some may be gone by now."""
+    return sorted(await _read(engine, ACTIVE))
 
 
 def _place(name: str) -> str:
