@@ -193,3 +193,6 @@ def test_where_to_and_how_urgent_is_kept(start_crew, name):
     crew.chunks.apply_async([name], queue=queue, priority=3, headers={"mine": 1}, time_limit=30, expires=600)
     ended(crew, crew.chunks, name)
     assert done(crew, name) == ALL
+    calls = {tuple(line.split()[2:]) for line in crew.told.lines("call", name)}
+    assert len(calls) == 1
+    assert calls.pop()[:4] == (queue, "3", "1", "30")

@@ -17,6 +17,9 @@ def _first(name: str, *_: Any, **__: Any) -> Chunk:
 
 def tasks(app: Celery, told: Any) -> None:
     def body(self: Any, name: str, chunk: Chunk, gate: str | None = None, how: str = "return") -> int:
+        info = self.request.delivery_info
+        told.note("call", name, info["routing_key"], info["priority"], getattr(self.request, "mine", None),
+                  self.request.timelimit[0], self.request.expires)  # fmt: skip
         told.note("chunk", name, chunk.start, chunk.end, *chunk.range, self.request.id)
         if gate is not None and chunk.start == 20:
             told.wait(gate)
@@ -38,6 +41,9 @@ def tasks(app: Celery, told: Any) -> None:
     @app.task(shared=False, name="chunks_first")
     @chunkify_task(sleep_timeout=0, initial_chunk=Chunk(0, 4, 9), ttl=3)
     def chunks_first(chunk: Chunk, name: str, *more: Any, **options: Any) -> None:
+        info = self.request.delivery_info
+        told.note("call", name, info["routing_key"], info["priority"], getattr(self.request, "mine", None),
+                  self.request.timelimit[0], self.request.expires)  # fmt: skip
         told.note("chunk", name, chunk.start, chunk.end, *more, *sorted(options))
 
 
