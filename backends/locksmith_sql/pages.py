@@ -100,7 +100,7 @@ class Pages:
         return [] if place is None else [_compared(self.key, positions.load(place), above=True)]
 
     def _up_to(self, place: Any) -> list[sa.ColumnElement[bool]]:
-        return [sa.not_(_compared(self.key, positions.load(place), above=True))]
+        return [_compared(self.key, positions.load(place), above=False)]
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -122,9 +122,8 @@ def pages(query: sa.Select[Any], database: Database, *, key: Any, size: int, cou
     Raises ConfigurationError.
     """
     columns = tuple(key) if isinstance(key, Sequence) and not isinstance(key, str) else (key,)
-    found = [sa.inspection.inspect(column, raiseerr=False) for column in columns]
     made = [getattr(column, "__clause_element__", lambda column=column: column)() for column in columns]
-    if not columns or not all(isinstance(column, sa.ColumnElement) for column in made) or len(found) != len(made):
+    if not columns or not all(isinstance(column, sa.ColumnElement) for column in made):
         raise ConfigurationError(f"key= of pages is a column or several, not {key!r}")
     if not isinstance(query, sa.Select):
         raise ConfigurationError(f"pages are of a select(), not of {type(query).__name__}")
@@ -138,9 +137,9 @@ def pages(query: sa.Select[Any], database: Database, *, key: Any, size: int, cou
 def _compared(
     key: tuple[sa.ColumnElement[Any], ...], values: tuple[Any, ...], *, above: bool
 ) -> sa.ColumnElement[bool]:
-    """Key > values, column by column: not every database compares rows, and not every one uses an index for it."""
+    """Whether the key is above values, or not above them; column by column, since not every database compares rows."""
     column, value = key[0], values[0]
-    beyond = column > value
     if len(key) == 1:
-        return beyond
+        return column > value if above else column <= value
+    beyond = column > value if above else column < value
     return sa.or_(beyond, sa.and_(column == value, _compared(key[1:], values[1:], above=above)))

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from locksmith.engine.core import Engine
 from locksmith.engine.hold import Hold
@@ -31,10 +31,7 @@ from locksmith.positions import Walk
 from locksmith.recipes import places
 from locksmith.recipes.chunk_job import ChunkJob
 from locksmith.recipes.chunk_record import Claimed, Record
-from locksmith.recipes.permits import hostname
-
-if TYPE_CHECKING:
-    from locksmith.connecting import Settings
+from locksmith.recipes.permits import Permits, hostname
 
 logger: Final = logging.getLogger("locksmith.chunks")
 PATIENCE: Final = 15.0
@@ -60,10 +57,19 @@ class Rules:
     """Whether to wait for what others have in work, and while the job is paused."""
 
 
+class Defaults(Protocol):
+    """What a client's settings say of names."""
+
+    ttl: float
+
+    def permits(self, name: str, ttl: float | None) -> Permits:
+        """A name to be locked."""
+
+
 class ChunkWorker:
     """Of one walk through one job. All its methods raise StoreError where the store cannot be asked."""
 
-    def __init__(self, settings: Settings, job: ChunkJob, walk: Walk, begun: Record, rules: Rules) -> None:
+    def __init__(self, defaults: Defaults, job: ChunkJob, walk: Walk, begun: Record, rules: Rules) -> None:
         self.job = job
         self.rules = rules
         self.id = begun.id
@@ -77,7 +83,7 @@ class ChunkWorker:
         """Chunks that others had taken over before they were finished here."""
         self.last: Record | None = None
         """As it was read or written last."""
-        self._settings = settings
+        self._defaults = defaults
         self._engine: Engine = job.engine
         self._lane = -1
         self._fresh = False
@@ -226,7 +232,7 @@ class ChunkWorker:
 
     async def _lock(self, lane: int, wait: float) -> bool:
         name = places.of_chunks(self.job.name, f"lane{lane}")
-        claim = self._settings.permits(name, self.rules.ttl).claim(note=None)
+        claim = self._defaults.permits(name, self.rules.ttl).claim(note=None)
         hold = await self._engine.acquire(claim, wait, None)
         if hold is None:
             return False
@@ -250,7 +256,7 @@ class ChunkWorker:
 
     def _suspect(self, record: Record) -> int | None:
         """A lane that has had the same chunk for longer than a lease lives unrenewed."""
-        now, ttl = self._now(), self._settings.ttl if self.rules.ttl is None else self.rules.ttl
+        now, ttl = self._now(), self._defaults.ttl if self.rules.ttl is None else self.rules.ttl
         for lane in [lane for lane in self._watched if lane not in record.lanes]:
             del self._watched[lane]
         for lane, chunk in record.lanes.items():

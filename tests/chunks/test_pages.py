@@ -14,6 +14,8 @@ from locksmith import chunked
 from locksmith.errors import ConfigurationError
 from locksmith_sql.pages import pages
 
+NOON = datetime(2024, 1, 1, 12, tzinfo=UTC).replace(tzinfo=None)
+
 
 class Base(DeclarativeBase):
     pass
@@ -121,12 +123,11 @@ def test_no_offset_is_ever_sent(engine):
     statements = []
     sa.event.listen(engine, "before_cursor_execute", lambda *a: statements.append((a[2], a[3])))
     all_of(pages(sa.select(User), sessionmaker(engine), key=User.id, size=40))
-    texts = " ".join(text for text, _ in statements).lower()
-    assert "limit" in texts
-    # SQLite's dialect writes OFFSET 0 for a LIMIT alone in a subquery; no other number is sent.
-    assert "offset" not in texts.replace("limit ? offset ?", "") or all(
-        0 in values for text, values in statements if "OFFSET" in text
-    )
+    assert any("LIMIT" in text for text, _ in statements)
+    # SQLite's dialect writes OFFSET 0 behind each LIMIT; no other number is ever sent.
+    for text, values in statements:
+        assert text.count("OFFSET ?") == text.count("OFFSET")
+        assert text.count("OFFSET") <= list(values).count(0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_no_offset_is_ever_sent(engine):
         (sa.String(20), ["a", "b'", 'c"', "ä", "日本"]),
         (
             sa.DateTime(),
-            [datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None) + timedelta(microseconds=n) for n in range(5)],
+            [NOON + timedelta(microseconds=n) for n in range(5)],
         ),
         (sa.Uuid(), [UUID(int=n * 7 + 1) for n in range(5)]),
         (sa.LargeBinary(), [bytes([n, 255]) for n in range(5)]),

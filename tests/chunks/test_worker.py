@@ -3,68 +3,25 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import Counter
-from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from chunksite import Site, new, work
 
 import locksmith
-from locksmith.errors import ChunkFailed, ConfigurationError, StoreUnavailable
+from locksmith.errors import ChunkFailed, ConfigurationError
 from locksmith.memory import MemoryStore
-from locksmith.recipes import chunk_worker, places
-from locksmith.recipes.chunk_job import ChunkJob
 from locksmith.recipes.chunk_record import Record
-from locksmith.recipes.chunk_worker import ChunkWorker, Rules
+from locksmith.recipes.chunk_worker import Rules
 from locksmith.recipes.ranges import dates, ints
 from locksmith.runtime import Blocking, drive
 from locksmith.testing.clock import VirtualClock
 from locksmith.testing.faults import FaultyStore, client_over
 
 
-def new() -> str:
-    return f"memory://{uuid.uuid4().hex}"
-
-
-class Site:
-    """A job on a store, and workers on it, all in this thread."""
-
-    def __init__(self, client: locksmith.Client, end: int = 10, size: int = 3, **rules: object) -> None:
-        self.client = client
-        self.job = ChunkJob(client._engine, "job")
-        self.walk = ints(0, end, size=size)
-        self.rules = Rules(**{"waits": False, "retry_pause": 0.0, **rules})
-
-    def worker(self, client: locksmith.Client | None = None) -> ChunkWorker:
-        client = client or self.client
-        job = ChunkJob(client._engine, "job")
-        return ChunkWorker(client._settings, job, self.walk, drive(job.begin(self.walk)), self.rules)
-
-    def record(self) -> Record:
-        found = drive(self.job.read())
-        assert found is not None
-        return found
-
-    def evict(self, worker: ChunkWorker) -> None:
-        """Take its lane from a worker, which does not know yet."""
-        name = places.of_chunks("job", f"lane{worker._lane}")
-        assert self.client.evict(name, worker.hold.grant.token)
-
-
 @pytest.fixture
 def site(client: locksmith.Client) -> Site:
     return Site(client)
-
-
-def work(worker: ChunkWorker, *, eager: bool = True) -> list[tuple[int, int]]:
-    """Everything it gets, in order, finished."""
-    found = []
-    while (chunk := drive(worker.claim())) is not None:
-        found.append((chunk.start, chunk.end))
-        drive(worker.finish(claim=eager))
-    return found
 
 
 @pytest.mark.parametrize("eager", [True, False])
@@ -331,84 +288,3 @@ def test_the_pace_of_late_gives_the_end():
     resumed = record.paused().resumed(1000.0)
     assert resumed.left(1001.0) is None  # nothing was finished since
     assert Record("i", "pages", None, 0, 0.0).left(10.0) is None
-
-
-# Whatever happens.
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("eager", [True, False])
-def test_a_request_that_fails_or_loses_its_answer(when, eager, monkeypatch):
-    """At each place, one after the other: every chunk is run once and finished once."""
-    monkeypatch.setattr(chunk_worker, "_LONGEST", 0.002)
-    place, met = 0, [None]
-    while met:
-        place += 1
-        store = FaultyStore(MemoryStore.from_url(new(), runtime=Blocking(), namespace="t"))
-        with client_over(store) as client:
-            site = Site(client)
-            worker = site.worker()
-            met = store.fail_at(place, when, lambda: StoreUnavailable("lost for a test"))
-            assert work(worker, eager=eager) == [(0, 3), (3, 6), (6, 9), (9, 10)], (place, met)
-            assert (worker.finished, worker.lost) == (4, 0)
-            store.before = store.after = None
-            assert (site.record().state, site.record().done) == ("done", 4)
-    assert place > 5
-
-
-STEPS = some.lists(
-    some.tuples(some.sampled_from(["claim", "finish", "eager", "fail", "crash", "evict", "pause", "cancel?"]),
-                some.integers(0, 3)),
-    max_size=60,
-)  # fmt: skip
-
-
-@settings(max_examples=150, deadline=None)
-@given(STEPS, some.integers(0, 20), some.integers(1, 4))
-def test_any_order_of_events(steps, end, size):
-    """Whatever workers do or suffer, in the end each place was finished in exactly one chunk, as the record says."""
-    with locksmith.connect(new()) as client:
-        site = Site(client, end=end, size=size, retries=100)
-        workers = [site.worker() for _ in range(4)]
-        hands, finished = {}, Counter()
-        for what, which in steps:
-            worker = workers[which]
-            _step(site, worker, what, which, hands, finished)
-        drive(site.job.resume())
-        for which, worker in enumerate(workers):
-            _step(site, worker, "finish", which, hands, finished)
-        last = site.worker()
-        last.rules = Rules()
-        for worker in workers:
-            drive(worker.leave())
-        while (chunk := drive(last.claim())) is not None:
-            drive(last.finish(claim=True))
-            finished[chunk.start, chunk.end] += 1
-        assert all(times == 1 for times in finished.values()), finished
-        covered = sorted(number for chunk in finished for number in range(*chunk))
-        assert covered == list(range(end))
-        assert (site.record().state, site.record().done) == ("done", len(finished))
-
-
-def _step(site, worker, what, which, hands, finished):
-    if what == "claim" and which not in hands:
-        chunk = drive(worker.claim())
-        if chunk is not None:
-            hands[which] = chunk
-    elif what in ("finish", "eager") and which in hands:
-        chunk, before = hands.pop(which), worker.finished
-        drive(worker.finish(claim=what == "eager"))
-        finished[chunk.start, chunk.end] += worker.finished - before
-        if worker._fresh:
-            hands[which] = drive(worker.claim())
-    elif what == "fail" and which in hands:
-        hands.pop(which)
-        drive(worker.failed(ValueError()))
-    elif what == "crash":
-        hands.pop(which, None)
-        drive(worker.leave())
-    elif what == "evict" and worker.hold is not None:
-        with suppress(AssertionError):
-            site.evict(worker)
-    elif what == "pause":
-        drive(site.job.pause() if which else site.job.resume())

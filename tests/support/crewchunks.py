@@ -41,9 +41,6 @@ def tasks(app: Celery, told: Any) -> None:
     @app.task(shared=False, name="chunks_first")
     @chunkify_task(sleep_timeout=0, initial_chunk=Chunk(0, 4, 9), ttl=3)
     def chunks_first(chunk: Chunk, name: str, *more: Any, **options: Any) -> None:
-        info = self.request.delivery_info
-        told.note("call", name, info["routing_key"], info["priority"], getattr(self.request, "mine", None),
-                  self.request.timelimit[0], self.request.expires)  # fmt: skip
         told.note("chunk", name, chunk.start, chunk.end, *more, *sorted(options))
 
 
