@@ -63,10 +63,10 @@ class Pages:
             .limit(1)
         )
         with self._connection() as connection:
-            row = connection.execute(last).first()
+            row: tuple[Any, ...] | None = connection.execute(last).first()
         if row is None:
             return None
-        *upto, count = row
+        upto, count = row[:-1], row[-1]
         if any(value is None for value in upto):
             raise ConfigurationError(f"the key {self.plan()} of a page is NULL: take columns that never are")
         return place, [positions.dump(value) for value in upto], float(count)
@@ -129,7 +129,7 @@ def pages(query: sa.Select[Any], database: Database, *, key: Any, size: int, cou
         raise ConfigurationError(f"pages are of a select(), not of {type(query).__name__}")
     if query._limit_clause is not None or query._offset_clause is not None:
         raise ConfigurationError("a query with a LIMIT or OFFSET of its own has no pages: take them out")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+    if type(size) is not int or size < 1:
         raise ConfigurationError(f"size of pages is a whole number of rows, not {size!r}")
     return Pages(query, database, tuple(made), size, count)
 
@@ -138,8 +138,10 @@ def _compared(
     key: tuple[sa.ColumnElement[Any], ...], values: tuple[Any, ...], *, above: bool
 ) -> sa.ColumnElement[bool]:
     """Whether the key is above values, or not above them; column by column, since not every database compares rows."""
-    column, value = key[0], values[0]
+    column: Any = key[0]
+    value = values[0]
     if len(key) == 1:
-        return column > value if above else column <= value
+        last: sa.ColumnElement[bool] = column > value if above else column <= value
+        return last
     beyond = column > value if above else column < value
     return sa.or_(beyond, sa.and_(column == value, _compared(key[1:], values[1:], above=above)))
