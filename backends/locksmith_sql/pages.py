@@ -56,14 +56,14 @@ class Pages:
     def after(self, place: Any) -> tuple[Any, Any, float] | None:
         """The page behind a key. One query, which reads `size` keys of the index and returns one row."""
         keys = self._ordered(*self.key).where(*self._behind(place)).limit(self.size).subquery()
-        columns = list(keys.c)
-        last = (
+        columns: list[Any] = list(keys.c)
+        last: sa.Select[Any] = (
             sa.select(*columns, sa.select(sa.func.count()).select_from(keys).scalar_subquery())
             .order_by(*[column.desc() for column in columns])
             .limit(1)
         )
         with self._connection() as connection:
-            row: tuple[Any, ...] | None = connection.execute(last).first()
+            row: Any = connection.execute(last).first()
         if row is None:
             return None
         upto, count = row[:-1], row[-1]
@@ -81,8 +81,10 @@ class Pages:
 
     def value(self, place: Any) -> Any:
         """The key: a value, or a tuple where it has several columns. None before the first row."""
-        values = () if place is None else positions.load(place)
-        return None if place is None else values[0] if len(self.key) == 1 else values
+        if place is None:
+            return None
+        values: Any = positions.load(place)
+        return values[0] if len(self.key) == 1 else values
 
     def items(self, start: Any, end: Any) -> Iterator[Any]:
         """The rows of a page, as they are now, in order; entities alone where the query selects one entity."""

@@ -14,7 +14,8 @@ from kombu.utils import json
 from locksmith.recipes.chunk_record import Record
 
 HEADER: Final = "locksmith_chunks"
-KEPT_STARTS: Final = 5
+MOST_CALL: Final = 16 * 1024
+"""Characters of a call's arguments that a job remembers: each of its writes carries them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,11 @@ def note_of(task: Any, request: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """What a job remembers of the call that began it: enough to publish its next message anywhere. JSON."""
     note: dict[str, Any] = {"task": task.name, "starts": [request.id]}
     try:
-        note["call"] = json.dumps([list(args), kwargs, options_of(request)])
+        call = json.dumps([list(args), kwargs, options_of(request)])
     except (TypeError, ValueError):
-        note["call"] = None  # arguments that only pickle knows: nobody else can publish them
+        call = None  # arguments that only pickle knows
+    # Where it is None nobody else can publish the call: its job goes on after a crash when the task is called again.
+    note["call"] = None if call is None or len(call) > MOST_CALL else call
     return note
 
 

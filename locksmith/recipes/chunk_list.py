@@ -14,30 +14,34 @@ from typing import Final
 
 from locksmith.engine.core import Engine
 from locksmith.errors import CellConflict, CellTooLarge
-from locksmith.recipes import places, plain
+from locksmith.recipes import places
+from locksmith.recipes.chunk_record import OVER, Record
 from locksmith.store import ABSENT
 
 logger: Final = logging.getLogger("locksmith.chunks")
 PARTS: Final = 8
 _TRIES: Final = 50
+_MOST: Final = 16 * 1024
+"""Bytes of one part: each job that begins writes one."""
+_LOOKS: Final = 20
+"""Jobs that are looked at to make room."""
 ACTIVE: Final = places.of_chunks("celery", "list")
 """Jobs of Celery tasks that have not ended: workers look after them."""
 _PLACES: Final = [places.of_chunks(str(part), "list") for part in range(PARTS)]
 
 
 async def add(engine: Engine, name: str, place: str | None = None) -> None:
-    """A job was begun. Where the list is full, those that are gone are taken out of it."""
+    """A job was begun. Where the list is full, some of those that are over are taken out of it."""
     where = place or _place(name)
     try:
         await _change(engine, where, lambda names: names | {name})
     except CellTooLarge:
-        gone = [each for each in await _read(engine, where) if await _is_gone(engine, each)]
+        known = sorted(await _read(engine, where))
+        over = {each for each in random.sample(known, min(_LOOKS, len(known))) if await _is_over(engine, each)}
         try:
-            await _change(engine, where, lambda names: (names - set(gone)) | {name})
+            await _change(engine, where, lambda names: (names - over) | {name})
         except CellTooLarge:
-            logger.warning(
-                "the chunked job %r works, but `locksmith chunks ls` cannot list it: there are too many", name
-            )
+            logger.warning("the chunked job %r works, but cannot be listed: there are too many", name)
 
 
 async def remove(engine: Engine, name: str, place: str | None = None) -> None:
@@ -59,8 +63,9 @@ def _place(name: str) -> str:
     return _PLACES[zlib.crc32(name.encode("utf-8", "surrogatepass")) % PARTS]
 
 
-async def _is_gone(engine: Engine, name: str) -> bool:
-    return await engine.store.get(places.of_chunks(name)) is None
+async def _is_over(engine: Engine, name: str) -> bool:
+    cell = await engine.store.get(places.of_chunks(name))
+    return cell is None or Record.load(cell.value, cell.version, name).state in OVER
 
 
 async def _read(engine: Engine, place: str) -> frozenset[str]:
@@ -75,7 +80,9 @@ async def _change(engine: Engine, place: str, fn: Callable[[frozenset[str]], fro
         after = fn(before)
         if after == before:
             return
-        raw = plain.check_size(json.dumps(sorted(after), separators=(",", ":")).encode("ascii"))
+        raw = json.dumps(sorted(after), separators=(",", ":")).encode("ascii")
+        if len(raw) > _MOST and len(after) > len(before):
+            raise CellTooLarge("the list of chunked jobs is full")
         try:
             await engine.store.put(place, raw, expect=ABSENT if cell is None else cell.version)
             return

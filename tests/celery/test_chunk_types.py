@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
+from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as some
 from kombu.utils import json
@@ -119,3 +120,20 @@ def test_as_a_function_it_runs_the_whole_job_without_a_store():
     assert work("b", chunk=Chunk(20, 10, 24)) == 20
     assert seen == [("a", 0), ("a", 10), ("a", 20), ("b", 20)]
     assert isinstance(Chunk(0, 1, 1), BaseChunk)
+
+
+def test_eagerly_it_runs_the_whole_job_without_a_store():
+    app = Celery("eager", task_always_eager=True)
+    seen = []
+
+    @app.task(shared=False, bind=True)
+    @chunkify_task(sleep_timeout=5, initial_chunk=Chunk(0, 10, 24))
+    def work(self, name, chunk):
+        seen.append((name, chunk.start))
+        return chunk.start
+
+    assert work.delay("a").get() == 20
+    assert work.apply(["b"], {"chunk": {"start": 20, "size": 3, "max": 24}}).get() == 23
+    assert seen == [("a", 0), ("a", 10), ("a", 20), ("b", 20), ("b", 23)]
+    with pytest.raises(TypeError):
+        work.delay()
