@@ -196,3 +196,24 @@ def test_where_to_and_how_urgent_is_kept(start_crew, name):
     calls = {tuple(line.split()[2:]) for line in crew.told.lines("call", name)}
     assert len(calls) == 1
     assert calls.pop()[:4] == (queue, "3", "1", "30")
+
+
+@pytest.mark.slow
+def test_over_a_folder(tmp_path, name):
+    """The filesystem transport, which forgets what a killed worker had."""
+    (tmp_path / "results").mkdir()
+    crew = Crew(
+        tmp_path, "filesystem://", f"file://{tmp_path}/results", f"sqlite:///{tmp_path}/locks.db",
+        chunks_watch_period=0.5,
+    )  # fmt: skip
+    try:
+        worker = crew.worker("-c", "1")
+        crew.chunks.delay(name, gate=name)
+        eventually(lambda: crew.told.lines("chunk", name, 20), within=SOON, what="it waits in its third chunk")
+        worker.kill()
+        crew.told.open(name)
+        crew.worker("-c", "1")
+        ended(crew, crew.chunks, name, gate=name)
+        assert done(crew, name) == ALL
+    finally:
+        crew.close()
