@@ -34,9 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 logger: Final = logging.getLogger("locksmith.celery")
 ASKED: Final = 5.0
-"""Seconds after which a message comes back that found the queue deep, or its job in work."""
-PAUSED: Final = 15.0
-"""Seconds after which a message comes back that found its job paused."""
+"""Seconds after which a message comes back that found the queue deep, or its job paused."""
 KEEP: Final = 7 * 86_400.0
 
 
@@ -192,9 +190,7 @@ class Message:
             return None
         if record.state in OVER:
             return None
-        if record.state == "paused":
-            self._come_back(record, PAUSED)
-        if self._is_deep():
+        if record.state == "paused" or self._is_deep():
             self._come_back(record, ASKED)
         first = self._first_of(record)
         worker = ChunkWorker(self.client._settings, self.job, first.walk(), record, self.plan.rules)

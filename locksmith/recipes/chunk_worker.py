@@ -318,12 +318,11 @@ class ChunkWorker:
     async def _write(self, made: Record, chunk: Claimed | None) -> bool:
         """Write, and have that chunk in hand; False where it has to be looked at again. Raises StoreUnavailable."""
         assert self.hold is not None  # noqa: S101 - for the type checker
-        seen, self._seen = self._seen, None  # until it is written, nobody knows
+        self._seen = None  # until it is written, nobody knows
         try:
             self.hold.check()
             self._seen = self._written = self.last = await self.job.write(made, guard=self.hold.grant)
         except CellConflict:
-            self._alone = self._alone and seen is not self._written
             await self._engine.runtime.sleep(random.uniform(0, _PAUSE))
             return False
         except InheritedLease:

@@ -124,7 +124,23 @@ def test_a_chunk_that_keeps_failing_stops_the_job(crew, name):
     assert Counter(line.split()[2] for line in crew.told.lines("chunk", name)) == {"0": 1, "10": 4}
 
 
-def test_cancel_and_pause(crew, name):
+@pytest.mark.slow
+def test_pause_and_resume(crew, name):
+    crew.chunks.delay(name, gate=name)
+    eventually(lambda: crew.told.lines("chunk", name, 20), within=SOON, what="it waits in its third chunk")
+    found = job(crew, crew.chunks, name, gate=name)
+    found.pause()
+    crew.told.open(name)
+    eventually(lambda: found.progress().done == 3, within=SOON, what="the third is finished")
+    crew.add.delay("x").get(timeout=SOON)
+    time.sleep(0.5)
+    assert done(crew, name) == ALL[:3]
+    found.resume()
+    ended(crew, crew.chunks, name, gate=name)
+    assert done(crew, name) == ALL
+
+
+def test_cancel(crew, name):
     crew.chunks.delay(name, gate=name)
     eventually(lambda: crew.told.lines("chunk", name, 20), within=SOON, what="it waits in its third chunk")
     found = job(crew, crew.chunks, name, gate=name)

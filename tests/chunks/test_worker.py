@@ -51,6 +51,27 @@ def test_a_chunk_costs_one_request(client):
         drive(worker.leave())
 
 
+def test_it_costs_two_where_others_write_in_between():
+    """It is read first, then: nobody tries in vain."""
+    store = FaultyStore(MemoryStore.from_url(new(), runtime=Blocking(), namespace="t"))
+    with client_over(store) as client:
+        site = Site(client, end=1000, size=1)
+        workers = [site.worker(), site.worker()]
+        for worker in [*workers, *workers]:
+            drive(worker.claim())
+            drive(worker.finish(claim=True))
+        before = len(store.calls)
+        for _ in range(50):
+            for worker in workers:
+                drive(worker.claim())
+                drive(worker.finish(claim=True))
+        asked = Counter(store.verbs()[before:])
+        asked.pop("beat", None)
+        assert asked == {"get": 100, "put": 100}
+        for worker in workers:
+            drive(worker.leave())
+
+
 def test_an_empty_range_is_done_at_once(client):
     site = Site(client, end=0)
     assert work(site.worker()) == []
@@ -111,6 +132,23 @@ def test_a_zombie_finishes_nothing(site, caplog):
     # It is a worker like any other again.
     assert sorted(work(zombie) + work(successor)) == [(3, 6), (6, 9), (9, 10)]
     assert site.record().state == "done"
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_who_has_lost_its_lane_is_handed_nothing_under_it(site, eager):
+    """Nobody has taken its place yet, so that the cell is as it was: the store itself refuses the write."""
+    worker = site.worker()
+    chunk = drive(worker.claim())
+    if not eager:
+        drive(worker.finish(claim=False))
+    lost = worker.hold.grant.token
+    site.evict(worker)
+    drive(worker.finish(claim=True))
+    again = drive(worker.claim())
+    assert again.token != lost
+    assert site.record().done == (0 if eager else 1)
+    assert again.number == (chunk.number if eager else 1)
+    drive(worker.finish(claim=False))
 
 
 def test_a_worker_of_a_job_that_has_begun_anew_finishes_nothing_of_it(site):
