@@ -18,6 +18,7 @@ from locksmith.adapters.keys import KeyOf, key_maker, signature_of
 from locksmith.celery import chunk_marks
 from locksmith.celery.chunk_marks import HEADER, Step
 from locksmith.celery.chunk_types import BaseChunk, Chunk
+from locksmith.celery.singleton import Singleton
 from locksmith.celery.wiring import client_of
 from locksmith.errors import ConfigurationError
 from locksmith.metrics.queues import look
@@ -118,6 +119,10 @@ class Chunking:
 
     def run(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One message, or the whole job where this is none."""
+        if isinstance(task, Singleton) and plan_of(task) is self:
+            raise ConfigurationError(
+                f"{task.name} is chunked: Singleton would fold each message into the one before it"
+            )
         request: Any = task.request_stack.top if plan_of(task) is self else None
         if request is None or request.called_directly or request.is_eager or not request.id:
             return self._run_it_all(args, kwargs)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from kombu.utils import json
 
-from locksmith.celery import BaseChunk, Chunk, ChunkMode, DateChunk, DateTimeChunk, IntChunk, chunkify_task
+from locksmith.celery import BaseChunk, Chunk, ChunkMode, DateChunk, DateTimeChunk, IntChunk, Singleton, chunkify_task
 from locksmith.errors import ConfigurationError
 
 
@@ -137,3 +137,14 @@ def test_eagerly_it_runs_the_whole_job_without_a_store():
     assert seen == [("a", 0), ("a", 10), ("a", 20), ("b", 20), ("b", 23)]
     with pytest.raises(TypeError):
         work.delay()
+
+
+def test_the_base_is_not_singleton():
+    app = Celery("eager", task_always_eager=True)
+
+    @app.task(shared=False, base=Singleton)
+    @chunkify_task(sleep_timeout=5, initial_chunk=Chunk(0, 10, 24))
+    def work(chunk): ...
+
+    with pytest.raises(ConfigurationError, match="Singleton would fold"):
+        work.apply(throw=True)
