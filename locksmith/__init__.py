@@ -11,6 +11,7 @@ from locksmith.errors import (
     AlreadyRunning,
     CellConflict,
     CellTooLarge,
+    ChunkFailed,
     ClientClosed,
     ConfigurationError,
     DriverMissing,
@@ -36,6 +37,7 @@ from locksmith.store import ABSENT, ANY, Guarantee
 
 if TYPE_CHECKING:
     from locksmith import aio
+    from locksmith.adapters.chunked import chunked
     from locksmith.adapters.rate_limited import rate_limited
     from locksmith.adapters.run_once import SKIPPED, current_lease, run_once
     from locksmith.cells import Cell
@@ -58,6 +60,7 @@ __all__ = [
     "Cell",
     "CellConflict",
     "CellTooLarge",
+    "ChunkFailed",
     "Client",
     "ClientClosed",
     "ConfigurationError",
@@ -95,6 +98,7 @@ __all__ = [
     "Versioned",
     "Watermark",
     "aio",
+    "chunked",
     "connect",
     "current_lease",
     "rate_limited",
@@ -106,6 +110,7 @@ _LATER = {
     "SKIPPED": "locksmith.adapters.run_once",
     "current_lease": "locksmith.adapters.run_once",
     "run_once": "locksmith.adapters.run_once",
+    "chunked": "locksmith.adapters.chunked",
     "rate_limited": "locksmith.adapters.rate_limited",
     "RateLimit": "locksmith.rates",
     "Slot": "locksmith.pacing",

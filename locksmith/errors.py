@@ -136,6 +136,13 @@ class StoreProtocolError(StoreError):
     """The store answered something we do not understand: check that URL, server kind and version belong together."""
 
 
+# Chunked jobs.
+
+
+class ChunkFailed(LocksmithError):
+    """A chunked job has stopped at a chunk that failed too often: correct the cause, then call the job again."""
+
+
 # Cells.
 
 

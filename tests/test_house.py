@@ -36,6 +36,7 @@ OURS_FOR_STORES = {
     "locksmith.nodes",
     "locksmith.fencing",
     "locksmith.pacing",
+    "locksmith.positions",
     "locksmith.runtime",
     "locksmith.names",
     "locksmith.redact",

@@ -1,4 +1,4 @@
-"""What Celery users import: `Singleton`, no two equal calls of a task; `RateLimited`, so many of them; `scan`."""
+"""What Celery users import: `Singleton`, `RateLimited` and `scan`; `chunkify_task` and its chunks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ except ImportError as error:  # pragma: no cover - the tests have it
         "locksmith.celery needs Celery, which is not installed: pip install 'locksmith[celery]'"
     ) from error
 
+from locksmith.celery import chunk_watch as _chunk_watch  # noqa: F401 - it listens to Celery's signals
+from locksmith.celery.chunk_types import BaseChunk, Chunk, ChunkMode, DateChunk, DateTimeChunk, IntChunk
+from locksmith.celery.chunking import chunkify_task
 from locksmith.celery.clearing import clear_locks
 from locksmith.celery.limited import RateLimited, RateLimitedSingleton
 from locksmith.celery.scanning import scan
@@ -19,10 +22,17 @@ from locksmith.celery.wiring import install
 from locksmith.errors import DuplicateTaskError
 
 __all__ = [
+    "BaseChunk",
+    "Chunk",
+    "ChunkMode",
+    "DateChunk",
+    "DateTimeChunk",
     "DuplicateTaskError",
+    "IntChunk",
     "RateLimited",
     "RateLimitedSingleton",
     "Singleton",
+    "chunkify_task",
     "clear_locks",
     "install",
     "scan",

@@ -111,6 +111,13 @@ def install(app: Any, *, client: Client | Callable[[], Client] | None = None, co
                 task._plan = None  # made again, with it
 
 
+def client_of(app: Any) -> Client:
+    """The client of an application in this process, which is prepared for it. Raises ConfigurationError."""
+    if _found(app) is None:
+        install(app)
+    return wiring_of(app).current_client()
+
+
 def wiring_of(app: Any) -> Wiring:
     """What `install` left in an application. Raises ConfigurationError where it was not installed."""
     wired = _found(app)

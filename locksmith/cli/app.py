@@ -32,6 +32,7 @@ _HOMES: Final = {
     "celery": "locksmith.cli.celery",
     "beat": "locksmith.cli.beat",
     "scan": "locksmith.cli.scan",
+    "chunks": "locksmith.cli.chunks",
     "doctor": "locksmith.cli.doctor",
     "stores": "locksmith.cli.stores",
     "init": "locksmith.cli.init",

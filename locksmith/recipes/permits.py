@@ -112,7 +112,8 @@ def check_note(note: object) -> str | None:
     return note
 
 
-def _hostname() -> str:
+def hostname() -> str:
+    """What this machine is called."""
     if hasattr(os, "uname"):
         return os.uname().nodename
     import socket  # pragma: no cover - Windows; elsewhere its import is not worth a name
@@ -122,7 +123,7 @@ def _hostname() -> str:
 
 @lru_cache(maxsize=256)
 def _describe(note: str | None) -> str:
-    facts = {"host": _hostname(), "pid": os.getpid()} | ({} if note is None else {"note": note})
+    facts = {"host": hostname(), "pid": os.getpid()} | ({} if note is None else {"note": note})
     return json.dumps(facts, separators=(",", ":"))
 
 

@@ -1,9 +1,10 @@
 """Where the recipes keep their cells: all cells of a namespace share one space of names, and none may meet another.
 
 A user's cell lies under `cell:NAME`, an election's under `election:NAME`, what `locksmith run NAME` is told and tells
-under `run:orders:NAME` and `run:report:NAME`, what is known of Celery tasks and workers under `task:`, and what beats
-know of a schedule under `beat:`. Completion records lie under the very name that they are about, so that a cluster
-keeps both on one node; a name that begins like one of the others is put aside, under `record:NAME`.
+under `run:orders:NAME` and `run:report:NAME`, what is known of Celery tasks and workers under `task:`, of chunked jobs
+under `chunks:`, and what beats know of a schedule under `beat:`. Completion records lie under the very name that they
+are about, so that a cluster keeps both on one node; a name that begins like one of the others is put aside, under
+`record:NAME`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from locksmith import names
 
 _BEAT: Final = "beat:"
 _CELL: Final = "cell:"
+_CHUNKS: Final = "chunks:"
 _ELECTION: Final = "election:"
 _RECORD: Final = "record:"
 _RUN: Final = "run:"
@@ -65,9 +67,15 @@ def of_beat(schedule: str, what: str) -> str:
     return _under(f"{_BEAT}{what}:", schedule)
 
 
+def of_chunks(name: str, what: str = "job") -> str:
+    """What a chunked job has: its cell ("job"), its lanes' names, and the list of all jobs. Raises InvalidName."""
+    return _under(f"{_CHUNKS}{what}:", name)
+
+
 def of_record(name: str) -> str:
     """Where the completion record of a name lies. Raises InvalidName."""
-    return _under(_RECORD, name) if name.startswith((_BEAT, _CELL, _ELECTION, _RECORD, _RUN, _TASK)) else name
+    kinds = (_BEAT, _CELL, _CHUNKS, _ELECTION, _RECORD, _RUN, _TASK)
+    return _under(_RECORD, name) if name.startswith(kinds) else name
 
 
 def _under(kind: str, name: str) -> str:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import crewchunks
 import limitcrew
 from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
@@ -78,6 +79,7 @@ def make(broker: str, backend: str, store: str, folder: str, **conf: Any) -> Cel
     _phases(app, told)
     limitcrew.tasks(app, told)
     _replacing(app, told)
+    crewchunks.tasks(app, told)
     app.told = told
     return app
 
