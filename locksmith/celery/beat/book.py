@@ -51,7 +51,7 @@ class Line:
 
     def claim(self, moments: tuple[int, ...], upto: int, by: str, at: int) -> Line:
         """These fires are about to be sent, and everything up to that moment is dealt with."""
-        return Line(upto, self.count, (*self.open, *moments), by, at)
+        return Line(upto, self.count, moments, by, at)
 
     def mark(self, moment: int, *, sent: bool = True) -> Line:
         """This fire was sent, or is given up."""

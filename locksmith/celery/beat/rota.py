@@ -21,6 +21,8 @@ from locksmith.errors import LocksmithError
 logger: Final = logging.getLogger("locksmith.celery.beat")
 BATCH: Final = 50
 """Fires that are claimed at once. Those of a beat that dies there are sent again, under the same ids."""
+AT_ONCE: Final = 20
+"""Fires of one entry that are claimed at once: they have room in its line."""
 _AGAIN: Final = SECOND // 2
 _AT_MOST: Final = 10 * SECOND
 _NEVER: Final = 1 << 63
@@ -40,6 +42,7 @@ class Rota:
         misfire: Misfire,
         guard: Lease | None,
         stopped: Callable[[], bool],
+        clock: Callable[[], int],
         paused: Collection[str] = (),
     ) -> None:
         self._book = book
@@ -48,6 +51,7 @@ class Rota:
         self._ttl = int(ttl * SECOND)
         self._guard = guard
         self._stopped = stopped
+        self._clock = clock
         self._paused = frozenset(paused)
         self._pages: dict[int, Page] = {}
         self._planned = dict(self._plan(entries, misfire))
@@ -73,29 +77,32 @@ class Rota:
                 continue
             yield entry.name, planned
 
-    def begin(self, now: int) -> None:
+    def begin(self) -> None:
         """Read what is known of the entries, and begin those that are new. Raises StoreError, LeaseLost."""
         self._heap.clear()
         for number, group in self._by_page(self._planned.values()).items():
-            self._begin_page(number, group, now)
+            self._begin_page(number, group)
 
-    def _begin_page(self, number: int, group: list[Planned], now: int) -> None:
+    def _begin_page(self, number: int, group: list[Planned]) -> None:
         def begin(lines: Mapping[str, Line]) -> Mapping[str, Line]:
+            now = self._clock()
             return {**lines, **{each.name: _begun(each, lines.get(each.name), now) for each in group}}
 
         page = self._pages[number] = self._book.change(number, self._book.read(number), begin, self._guard)
         for each in group:
             self._await(each, page.lines[each.name])
 
-    def step(self, now: int) -> int | None:
+    def step(self) -> int | None:
         """Fire what is due; when something is due next (None: never). Raises StoreError, LeaseLost."""
-        while self._heap and self._heap[0][0] <= now and not self._stopped():
-            due: list[Planned] = []
-            while self._heap and self._heap[0][0] <= now:
-                due.append(self._planned[heapq.heappop(self._heap)[2]])
-            for number, group in self._by_page(due).items():
-                for begin in range(0, len(group), BATCH):
-                    self._fire(number, group[begin : begin + BATCH], now)
+        now = self._clock()
+        due: list[Planned] = []
+        while self._heap and self._heap[0][0] <= now:
+            due.append(self._planned[heapq.heappop(self._heap)[2]])
+        for number, group in self._by_page(due).items():
+            for begin in range(0, len(group), BATCH):
+                if self._stopped():
+                    return None
+                self._fire(number, group[begin : begin + BATCH])
         return self._heap[0][0] if self._heap else None
 
     def agenda(self, count: int) -> list[tuple[int, str]]:
@@ -112,13 +119,15 @@ class Rota:
         """Entries with fires that could not be sent yet."""
         return sum(each.retry_at is not None for each in self._planned.values())
 
-    def _fire(self, number: int, group: list[Planned], now: int) -> None:
+    def _fire(self, number: int, group: list[Planned]) -> None:
         """Claim, send and mark what is due of these entries, which stand on one page."""
         mine: dict[str, tuple[int, ...]] = {}
 
         def claim(lines: Mapping[str, Line]) -> Mapping[str, Line]:
             mine.clear()
-            new = dict(lines)
+            # The time is asked after the page was read: one who was stopped before that must not take what others have
+            # fired since then for the future.
+            new, now = dict(lines), self._clock()
             for each in group:
                 new[each.name], mine[each.name] = self._claimed(each, lines, now)
             return new
@@ -128,7 +137,7 @@ class Rota:
         try:
             page = self._book.change(number, page, claim, self._guard)
             for each in group:
-                done += [(each.name, moment, sent) for moment, sent in self._send(each, mine[each.name], now)]
+                done += [(each.name, moment, sent) for moment, sent in self._send(each, mine[each.name])]
         finally:
             # Also where leadership was lost in between: then this says so, and the next leader sends the rest.
             if done:
@@ -141,26 +150,30 @@ class Rota:
         """An entry's line with what is due, and the fires that are this beat's to send."""
         # A store that was flushed has forgotten it, this beat has not.
         line = _begun(each, lines.get(each.name) or self._pages[page_of(each.name)].lines.get(each.name), now)
+        if line.open:  # first what is claimed already: what is due meanwhile is missed, if that takes long
+            if self._is_theirs(line, now):
+                return line, ()
+            if self._guard is None or line.by != self._me:
+                line = line.claim(line.open, line.last, self._me, now)
+            return line, line.open
         due = each.moments.between(line.last, now)
-        theirs = bool(line.open) and self._is_theirs(line, now)
-        if theirs:  # another one is sending: what is due waits until it has
+        if not due:
             return line, ()
-        paused = each.name in self._paused
-        fires = tuple(each.misfire.choose(due, now)) if due and not paused else ()
-        if (left := len(due) - len(fires)) and not paused:
+        chosen = () if each.name in self._paused else tuple(each.misfire.choose(due, now))
+        fires = chosen[:AT_ONCE]
+        upto = due[-1] if fires == chosen else fires[-1]
+        if (left := len(due) - len(chosen)) and each.name not in self._paused:
             logger.warning("%r: %d fires were missed and are left out, by its misfire policy", each.name, left)
-        if due or (line.open and (self._guard is None or line.by != self._me)):
-            line = line.claim(fires, due[-1] if due else line.last, self._me, now)
-        return line, line.open
+        return line.claim(fires, upto, self._me, now), fires
 
     def _is_theirs(self, line: Line, now: int) -> bool:
         """Whether open fires are about to be sent by another beat: one that leads knows that nobody is."""
         return self._guard is None and line.by != self._me and now < line.at + self._ttl
 
-    def _send(self, each: Planned, moments: tuple[int, ...], now: int) -> Iterable[tuple[int, bool]]:
+    def _send(self, each: Planned, moments: tuple[int, ...]) -> Iterable[tuple[int, bool]]:
         each.retry_at = None
         for moment in moments:
-            if now < self._down_until:
+            if self._clock() < self._down_until:
                 each.retry_at = self._down_until
             if self._stopped() or each.retry_at:
                 return
@@ -170,7 +183,7 @@ class Rota:
                 identity = self._sender.send(each.entry, moment)
             except NotNow as error:
                 logger.warning("%r could not be sent, and will be: %s", each.name, error)
-                self._down_until = now + self._pause
+                each.retry_at = self._down_until = self._clock() + self._pause
                 self._pause = min(self._pause * 2, _AT_MOST)
             except Never:
                 logger.exception("%r cannot be sent", each.name)
@@ -178,7 +191,7 @@ class Rota:
             else:
                 self._pause = _AGAIN
                 self.sent += 1
-                self.lag = max(self.lag, now - moment)
+                self.lag = max(self.lag, self._clock() - moment)
                 logger.info("Scheduler: Sending due task %s (%s), id %s", each.name, each.entry.task, identity)
                 yield moment, True
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from celery.beat import BeatLazyFunc
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError
 
 from locksmith.celery.beat.book import task_id
 from locksmith.celery.receiving import HEADER
-from locksmith.errors import StoreUnavailable
+from locksmith.errors import DuplicateTaskError, LocksmithError, StoreError
+
+_HOPELESS: Final = (EncodeError, TypeError, ValueError, LookupError, LocksmithError)
+"""What a message, or a call, raises that can never be one. Anything else may be the broker's."""
 
 
 class NotNow(Exception):
@@ -47,11 +50,15 @@ class Sender:
                 self._app.send_task(entry.task, args, kwargs, **options)
             else:
                 task.apply_async(args, kwargs, **options)
-        except Exception as error:
-            if isinstance(error, (OperationalError, StoreUnavailable, OSError, *self._broken())):
-                self.close()
-                raise NotNow(str(error) or type(error).__name__) from error
+        except DuplicateTaskError:
+            return identity  # an equal call is queued or runs, and this fire is folded into it
+        except StoreError as error:
+            raise NotNow(str(error)) from error
+        except _HOPELESS as error:
             raise Never(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            self.close()
+            raise NotNow(f"{type(error).__name__}: {error}") from error
         return identity
 
     def _connected(self) -> Any:
@@ -64,12 +71,6 @@ class Sender:
                 connection.release()
                 raise
         return self._producer
-
-    def _broken(self) -> tuple[type[BaseException], ...]:
-        if self._producer is None:
-            return ()
-        connection = self._producer.connection
-        return (*connection.connection_errors, *connection.channel_errors)
 
     def close(self) -> None:
         """Give the connection back; the next fire opens another one."""

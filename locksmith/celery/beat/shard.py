@@ -102,8 +102,8 @@ class Shard:
                         sent = 0 if rota is None else rota.sent
                         rota = self._rota(sender, lead, desk.orders)
                         rota.sent = sent
-                        rota.begin(present())
-                    due = rota.step(present())
+                        rota.begin()
+                    due = rota.step()
                     desk.tell(rota, present())
                 except StoreUnavailable as error:
                     logger.warning("beat: the store cannot be asked, nothing is sent: %s", error)
@@ -131,6 +131,7 @@ class Shard:
             misfire=ours.misfire,
             guard=lead,
             stopped=lambda: self._beat.stopped,
+            clock=present,
             paused=orders.paused,
         )
 

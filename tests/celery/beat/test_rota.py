@@ -61,8 +61,20 @@ def client(clock: VirtualClock) -> Iterator[locksmith.Client]:
         yield client
 
 
+class Stepped(Rota):
+    """A rota whose clock a test sets."""
+
+    beats: Beats
+
+    def step(self, now: int) -> int | None:  # type: ignore[override]
+        self.beats.now = now
+        return super().step()
+
+
 class Beats:
     """Makes rotas of one schedule."""
+
+    now = 0
 
     def __init__(self, client: locksmith.Client) -> None:
         self.client = client
@@ -70,14 +82,16 @@ class Beats:
         self.lock = client.lock("beat", ttl=10)
         self.stopped = False
 
-    def make(self, every: Any, *, now: int, me: str = "a", names: tuple[str, ...] = ("e",), **more: Any) -> Rota:
+    def make(self, every: Any, *, now: int, me: str = "a", names: tuple[str, ...] = ("e",), **more: Any) -> Stepped:
         guard = more.pop("guard", None)
         entries = [Entry(name=name, task="t", schedule=every, app=APP) for name in names]
-        rota = Rota(
+        rota = Stepped(
             Book(self.client, "s"), self.post, entries,  # type: ignore[arg-type]
+            clock=lambda: self.now,
             me=me, ttl=10, misfire=more.pop("misfire", Misfire()), guard=guard, stopped=lambda: self.stopped, **more,
         )  # fmt: skip
-        rota.begin(now)
+        rota.beats, self.now = self, now
+        rota.begin()
         return rota
 
     def line(self, name: str = "e") -> Any:
@@ -215,6 +229,31 @@ def test_a_fire_that_the_broker_did_not_take_is_sent_later_under_the_same_id(bea
     assert beats.line().count == 1
 
 
+@pytest.mark.parametrize(("misfire", "sent"), [(Misfire("once"), [15, 90]), (Misfire("all"), [15, 30, 45, 60, 75, 90])])
+def test_what_is_due_while_the_broker_is_away_is_missed(beats: Beats, misfire: Misfire, sent: list[float]) -> None:
+    rota = beats.make(minutes(15), now=NOON, guard=beats.lock.acquire(), misfire=misfire)
+    beats.post.trouble += [NotNow("down")] * 1000
+    for minute in range(15, 91):
+        rota.step(NOON + minute * MINUTE)
+    assert beats.line().open == (NOON + 15 * MINUTE,)
+    beats.post.trouble.clear()
+    for second in range(1, 60):
+        rota.step(NOON + 90 * MINUTE + second * SECOND)
+    assert beats.post.minutes() == sent
+
+
+def test_more_than_a_line_has_room_for_is_sent_bit_by_bit(beats: Beats) -> None:
+    guard = beats.lock.acquire()
+    beats.make(schedule(timedelta(seconds=1), app=APP), now=NOON, guard=guard)
+    late = beats.make(
+        schedule(timedelta(seconds=1), app=APP), now=NOON + 200 * SECOND, guard=guard, misfire=Misfire("all", limit=150)
+    )
+    due: int | None = 0
+    while due is not None and due <= NOON + 200 * SECOND:
+        due = late.step(NOON + 200 * SECOND)
+    assert [(moment - NOON) // SECOND for _, moment in beats.post.sent] == list(range(51, 201))
+
+
 def test_a_broker_that_is_down_is_asked_once_for_all_that_is_due(beats: Beats) -> None:
     rota = beats.make(minutes(15), now=NOON, guard=beats.lock.acquire(), names=tuple("abcdefgh"))
     beats.post.trouble += [NotNow("down")] * 2
@@ -265,8 +304,26 @@ def test_clocks_that_differ_a_little_shift_no_interval(beats: Beats) -> None:
     for minute in range(15, 61, 15):
         ahead.step(NOON + minute * MINUTE)
         behind.step(NOON + minute * MINUTE - SECOND // 20)
-        behind.begin(NOON + minute * MINUTE - SECOND // 20)
+        behind.begin()
     assert beats.post.minutes() == [15, 30, 45, 60]
+
+
+def test_who_was_stopped_while_it_claimed_shifts_no_interval(beats: Beats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have fired for minutes when it goes on: that lies ahead of the time at which it was stopped."""
+    stopped, other = beats.make(minutes(1), now=NOON), beats.make(minutes(1), now=NOON, me="b")
+    write = Book._write
+
+    def late(self: Book, *args: Any) -> Any:
+        monkeypatch.setattr(Book, "_write", write)
+        for minute in range(1, 6):
+            other.step(NOON + minute * MINUTE)
+        return write(self, *args)
+
+    monkeypatch.setattr(Book, "_write", late)
+    stopped.step(NOON + MINUTE + SECOND // 1000)
+    for minute in range(6, 9):
+        stopped.step(NOON + minute * MINUTE)
+    assert beats.post.minutes() == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_nothing_is_sent_after_it_was_stopped(beats: Beats) -> None:
