@@ -190,10 +190,11 @@ class Rota:
                 yield moment, False
             else:
                 self._pause = _AGAIN
-                self.sent += 1
+                self.sent += identity is not None
                 self.lag = max(self.lag, self._clock() - moment)
-                logger.info("Scheduler: Sending due task %s (%s), id %s", each.name, each.entry.task, identity)
-                yield moment, True
+                said = "left out, the last run is not over" if identity is None else f"sent, id {identity}"
+                logger.info("Scheduler: due task %s (%s) %s", each.name, each.entry.task, said)
+                yield moment, identity is not None
 
     def _await(self, each: Planned, line: Line) -> None:
         """Have this entry looked at when it is due next."""

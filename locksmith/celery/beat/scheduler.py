@@ -10,7 +10,7 @@ import celery.beat
 
 from locksmith import redact
 from locksmith.celery.beat.beating import Beat
-from locksmith.celery.beat.entry import Entry, entry_of
+from locksmith.celery.beat.entry import Entry, check_overlap, entry_of
 from locksmith.celery.beat.settings import settings_of
 from locksmith.celery.wiring import store_url
 from locksmith.client import Client, connect
@@ -69,4 +69,6 @@ class LocksmithScheduler(celery.beat.Scheduler):
                 entries[name] = entry_of(name, told, self.app)
             except ConfigurationError as error:
                 logger.warning("the added entry %r is left out: %s", name, error)
+        for entry in entries.values():
+            check_overlap(entry, self.app)
         return list(entries.values())

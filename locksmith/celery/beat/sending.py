@@ -32,10 +32,10 @@ class Sender:
         self._schedule = schedule
         self._producer: Any = None
 
-    def send(self, entry: Any, moment: int) -> str:
+    def send(self, entry: Any, moment: int) -> str | None:
         """Publish a fire, and return its task id: whoever sends this fire again does so under the same one.
 
-        Raises NotNow, Never.
+        None: it is left out, by the entry's overlap policy. Raises NotNow, Never.
         """
         identity = task_id(self._schedule, entry.name, moment)
         try:
@@ -44,12 +44,12 @@ class Sender:
             options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True, HEADER: fire}
             args = [_now(value) for value in entry.args or ()]
             kwargs = {name: _now(value) for name, value in (entry.kwargs or {}).items()}
-            options.update(task_id=identity, producer=self._connected())
+            options.update(task_id=identity, producer=self._connected(), **self._apart(entry))
             task = self._app.tasks.get(entry.task)
             if task is None:
                 self._app.send_task(entry.task, args, kwargs, **options)
             else:
-                task.apply_async(args, kwargs, **options)
+                return task.apply_async(args, kwargs, **options).id and identity
         except DuplicateTaskError:
             return identity  # an equal call is queued or runs, and this fire is folded into it
         except StoreError as error:
@@ -60,6 +60,13 @@ class Sender:
             self.close()
             raise NotNow(f"{type(error).__name__}: {error}") from error
         return identity
+
+    def _apart(self, entry: Any) -> dict[str, Any]:
+        """What keeps the runs of an entry from overlapping: a key that all of its fires have."""
+        if getattr(entry, "overlap", "allow") == "allow":
+            return {}
+        key = f"beat:{len(self._schedule)}:{self._schedule}:{entry.name}"
+        return {"singleton": {"key": key, "on_duplicate": "skip"}}
 
     def _connected(self) -> Any:
         if self._producer is None:
