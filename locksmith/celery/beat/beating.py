@@ -10,24 +10,35 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from locksmith.celery.beat.settings import Settings
 from locksmith.celery.beat.shard import Shard
 from locksmith.client import Client
 
-Load = Callable[[Mapping[str, Mapping[str, Any]]], Iterable[Any]]
+
+class Source(Protocol):
+    """Where the entries come from. Nothing of it is called by a beat that does not lead."""
+
+    def load(self, added: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
+        """The entries as they are now, with those that were added. Raises ConfigurationError."""
+
+    def edition(self) -> int:
+        """Counts up when they have changed."""
+
+    def sent(self, entry: Any) -> None:
+        """A fire of this entry was sent."""
 
 
 class Beat:
-    """One beat. `load` gives the entries, with those that were added, when this beat begins to fire and not before."""
+    """One beat."""
 
-    def __init__(self, app: Any, settings: Settings, connect: Callable[[], Client], load: Load) -> None:
+    def __init__(self, app: Any, settings: Settings, connect: Callable[[], Client], source: Source) -> None:
         self.app = app
         self.settings = settings
         self.me = f"{settings.name}/{uuid.uuid4().hex[:12]}"
         self._connect = connect
-        self._load = load
+        self._source = source
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -69,7 +80,18 @@ class Beat:
     def load(self, added: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
         """The entries, as they are now."""
         with self._loading:
-            return self._load(added)
+            return self._source.load(added)
+
+    @property
+    def edition(self) -> int:
+        """Counts up when the entries have changed."""
+        with self._loading:
+            return self._source.edition()
+
+    def sent(self, entry: Any) -> None:
+        """A fire of this entry was sent."""
+        with self._loading:
+            self._source.sent(entry)
 
     def wake_others(self, shard: Shard) -> None:
         """One share is led here now: the others look whether they still want to be."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from locksmith.celery.beat.book import Book, Line, Page, page_of
 from locksmith.celery.beat.entry import Planned
+from locksmith.celery.beat.inner import is_single, last_run, may_fire
 from locksmith.celery.beat.misfire import Misfire
 from locksmith.celery.beat.moments import SECOND, Interval
 from locksmith.celery.beat.sending import Never, NotNow, Sender
@@ -21,6 +22,8 @@ from locksmith.errors import LocksmithError
 logger: Final = logging.getLogger("locksmith.celery.beat")
 BATCH: Final = 50
 """Fires that are claimed at once. Those of a beat that dies there are sent again, under the same ids."""
+_LOOKED_AT: Final = 10_000
+"""Moments of one entry that are looked at one by one: as many as a misfire policy can want."""
 AT_ONCE: Final = 20
 """Fires of one entry that are claimed at once: they have room in its line."""
 _AGAIN: Final = SECOND // 2
@@ -43,6 +46,7 @@ class Rota:
         guard: Lease | None,
         stopped: Callable[[], bool],
         clock: Callable[[], int],
+        sent: Callable[[Any], None] = lambda entry: None,
         paused: Collection[str] = (),
     ) -> None:
         self._book = book
@@ -52,6 +56,7 @@ class Rota:
         self._guard = guard
         self._stopped = stopped
         self._clock = clock
+        self._tell_sent = sent
         self._paused = frozenset(paused)
         self._pages: dict[int, Page] = {}
         self._planned = dict(self._plan(entries, misfire))
@@ -159,10 +164,15 @@ class Rota:
         due = each.moments.between(line.last, now)
         if not due:
             return line, ()
-        chosen = () if each.name in self._paused else tuple(each.misfire.choose(due, now))
-        fires = chosen[:AT_ONCE]
+        wanted = (
+            []
+            if each.name in self._paused
+            else [moment for moment in due[-_LOOKED_AT:] if may_fire(each.entry, moment)]
+        )
+        chosen = tuple(each.misfire.choose(wanted, now)) if wanted else ()
+        fires = chosen[: 1 if is_single(each.entry) else AT_ONCE]
         upto = due[-1] if fires == chosen else fires[-1]
-        if (left := len(due) - len(chosen)) and each.name not in self._paused:
+        if (left := len(wanted) - len(chosen)) and each.name not in self._paused:
             logger.warning("%r: %d fires were missed and are left out, by its misfire policy", each.name, left)
         return line.claim(fires, upto, self._me, now), fires
 
@@ -195,6 +205,8 @@ class Rota:
                 said = "left out, the last run is not over" if identity is None else f"sent, id {identity}"
                 logger.info("Scheduler: due task %s (%s) %s", each.name, each.entry.task, said)
                 yield moment, identity is not None
+                if identity is not None:
+                    self._tell_sent(each.entry)
 
     def _await(self, each: Planned, line: Line) -> None:
         """Have this entry looked at when it is due next."""
@@ -217,7 +229,7 @@ class Rota:
 def _begun(each: Planned, line: Line | None, now: int) -> Line:
     """The line to go on from: one that nobody has seen begins now."""
     if line is None:
-        return Line(now)
+        return Line(last_run(each.entry, now))
     # A clock was put back, and an interval does not wait for it. By less than the interval it is only that the clocks
     # of two machines differ: to begin anew would shift the fires.
     if isinstance(each.moments, Interval) and line.last > now + each.moments.period:

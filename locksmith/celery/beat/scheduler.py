@@ -11,6 +11,7 @@ import celery.beat
 from locksmith import redact
 from locksmith.celery.beat.beating import Beat
 from locksmith.celery.beat.entry import Entry, check_overlap, entry_of
+from locksmith.celery.beat.inner import Inner
 from locksmith.celery.beat.settings import settings_of
 from locksmith.celery.wiring import store_url
 from locksmith.client import Client, connect
@@ -35,6 +36,8 @@ class LocksmithScheduler(celery.beat.Scheduler):
         self._settings = settings_of(app)
         self._url = store_url(app)
         self._beat: Beat | None = None
+        self._inner: Inner | None = None
+        self._edition = 0
         super().__init__(app, *args, **{**kwargs, "lazy": True})
 
     @property
@@ -46,7 +49,7 @@ class LocksmithScheduler(celery.beat.Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Wait a little, while the beat works on its own thread. Raises what that ended with."""
         if self._beat is None:
-            self._beat = Beat(self.app, self._settings, self._connect, self._load)
+            self._beat = Beat(self.app, self._settings, self._connect, self)
             self._beat.start()
         self._beat.wait(_STEP)
         return 0.0
@@ -60,10 +63,9 @@ class LocksmithScheduler(celery.beat.Scheduler):
     def _connect(self) -> Client:
         return connect(self._url)
 
-    def _load(self, added: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
-        self.data: dict[str, Any] = {}
-        self.setup_schedule()
-        entries = dict(self.schedule)
+    def load(self, added: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
+        """See Source.load."""
+        entries = self._own() if self._settings.inner is None else self._inners(self._settings.inner)
         for name, told in added.items():
             try:
                 entries[name] = entry_of(name, told, self.app)
@@ -72,3 +74,27 @@ class LocksmithScheduler(celery.beat.Scheduler):
         for entry in entries.values():
             check_overlap(entry, self.app)
         return list(entries.values())
+
+    def edition(self) -> int:
+        """See Source.edition."""
+        if self._inner is not None and self._inner.changed():
+            self._edition += 1
+        return self._edition
+
+    def sent(self, entry: Any) -> None:
+        """See Source.sent."""
+        if self._inner is not None and not isinstance(entry, Entry):
+            try:
+                self._inner.sent(entry)
+            except Exception:  # its database is not what fires depend on
+                logger.exception("%r was sent, and its scheduler could not note that", entry.name)
+
+    def _own(self) -> dict[str, Any]:
+        self.data: dict[str, Any] = {}
+        self.setup_schedule()
+        return dict(self.schedule)
+
+    def _inners(self, path: str) -> dict[str, Any]:
+        if self._inner is None:
+            self._inner = Inner(path, self.app)
+        return {entry.name: entry for entry in self._inner.entries()}

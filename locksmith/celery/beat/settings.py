@@ -29,6 +29,8 @@ class Settings:
     mode: str = "elected"
     shards: int = 1
     """Into how many shares the schedule is divided, each with a leader of its own. The same for all beats."""
+    inner: str | None = None
+    """Another scheduler class, whose entries are fired beside those that were added here."""
     misfire: Misfire = field(default_factory=Misfire)
 
     def __post_init__(self) -> None:
@@ -56,5 +58,6 @@ def settings_of(app: Any) -> Settings:
         name=told("name", f"{socket.gethostname()}:{os.getpid()}"),
         mode=told("mode", "elected"),
         shards=told("shards", 1),
+        inner=told("inner", None),
         misfire=misfire_of(told("misfire", "once")),
     )

@@ -92,10 +92,12 @@ class Shard:
         sender = Sender(self._beat.app, self._settings.schedule)
         desk = Desk(Notices(self._client, self._settings.schedule), self._settings, self.number, lead)
         rota: Rota | None = None
+        edition = self._beat.edition
         try:
             while lead is None or lead.held:
                 try:
-                    changed = desk.look(present())
+                    changed = desk.look(present()) or self._beat.edition != edition
+                    edition = self._beat.edition
                     if self._beat.stopped or desk.hands_over or self._has_more_than_its_share():
                         return True
                     if rota is None or changed:
@@ -132,6 +134,7 @@ class Shard:
             guard=lead,
             stopped=lambda: self._beat.stopped,
             clock=present,
+            sent=self._beat.sent,
             paused=orders.paused,
         )
 

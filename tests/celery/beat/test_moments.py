@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
-from celery.schedules import BaseSchedule, crontab, schedule
+from celery.schedules import BaseSchedule, crontab, schedule, solar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +93,14 @@ def test_a_rounded_interval_is_as_celery_rounds_it() -> None:
     moments = moments_of(schedule(timedelta(hours=1), relative=True, app=APP))
     found = moments.after(moment("2026-05-01T10:20"))
     assert found == moment("2026-05-01T11:00")
+
+
+def test_the_sun_rises_once_a_day() -> None:
+    sunrise = moments_of(solar("sunrise", 40.7, -74.0, app=APP))
+    begin = moment("2026-06-01T00:00")
+    found = [when(each).astimezone(NEW_YORK) for each in sunrise.between(begin, begin + 5 * 86_400 * SECOND)]
+    assert [each.day for each in found] == [1, 2, 3, 4, 5]
+    assert {each.hour for each in found} == {5}
 
 
 def test_a_schedule_of_ones_own_is_asked_as_if_it_were_that_time() -> None:

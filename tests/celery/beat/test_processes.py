@@ -40,23 +40,11 @@ class Troupe:
         stack.callback(self._redis.delete, self.queue)
         self.beats: list[subprocess.Popen[bytes]] = []
 
-    def beat(self, entries: Sequence[str] = ("e", "f"), **conf: Any) -> subprocess.Popen[bytes]:
+    def beat(self, entries: Sequence[str] = ("e", "f"), app: str = "beatcrew", **conf: Any) -> subprocess.Popen[bytes]:
         log = self.folder / f"beat{len(self.beats)}.log"
         settings = {"locksmith_url": self.store, "locksmith_beat_ttl": 3, **conf}
-        environment = {
-            **os.environ, "BEAT_BROKER": self._broker, "BEAT_QUEUE": self.queue, "BEAT_CONF": json.dumps(settings),
-            "BEAT_ENTRIES": json.dumps(entries), "PYTHONPATH": os.pathsep.join([str(SUPPORT), *filter(None, sys.path)]),
-        }  # fmt: skip
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "beatcrew",
-            "beat",
-            "-S",
-            "locksmith.celery.beat:LocksmithScheduler",
-        ]
+        environment = self.environment(entries, **settings)
+        command = [sys.executable, "-m", "celery", "-A", app, "beat", "-S", "locksmith"]
         begun = subprocess.Popen(
             [*command, "-l", "INFO", "--pidfile", "", "--logfile", str(log)],
             env=environment, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
@@ -64,6 +52,13 @@ class Troupe:
         self._stack.callback(end, begun)
         self.beats.append(begun)
         return begun
+
+    def environment(self, entries: Sequence[str] = (), **settings: Any) -> dict[str, str]:
+        return {
+            **os.environ, "BEAT_BROKER": self._broker, "BEAT_QUEUE": self.queue, "BEAT_CONF": json.dumps(settings),
+            "BEAT_ENTRIES": json.dumps(entries), "BEAT_DATABASE": str(self.folder / "django.db"),
+            "PYTHONPATH": os.pathsep.join([str(SUPPORT), *filter(None, sys.path)]),
+        }  # fmt: skip
 
     def arrived(self) -> list[tuple[str, int, str]]:
         """The entry, the moment and the task id of each message, in the order in which they arrived."""
@@ -180,3 +175,35 @@ def test_shares_are_led_by_different_beats_and_by_one_where_there_is_no_other(tr
     eventually(lambda: leaders() == [first.pid, first.pid], within=40, what="the other share is taken over")
     troupe.more(12)
     troupe.whole(entries)
+
+
+def django(troupe: Troupe, *words: str) -> Any:
+    """What somebody does to the tables of django-celery-beat, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "beatdjango", *words],
+        env=troupe.environment(), cwd=troupe.folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_entries_of_django_are_fired_once_by_one_of_two_beats(troupe: Troupe) -> None:
+    """django-celery-beat alone: as many copies as beats."""
+    django(troupe, "create", "e", "f", "once", "off")
+    conf = {"locksmith_beat_inner": "django_celery_beat.schedulers:DatabaseScheduler", "locksmith_beat_misfire": "all"}
+    beats = [troupe.beat(app="beatdjango", **conf) for _ in range(2)]
+    troupe.more(6)
+    leader = troupe.leader()
+    of = {beat.pid: beat for beat in beats}
+    assert leader in of
+    of[leader].kill()
+    troupe.led_by(lambda pid: pid is not None and pid != leader)
+    django(troupe, "create", "g")  # the beat that leads finds it
+    eventually(lambda: "g" in {name for name, _ in troupe.fires()}, within=40, what="the new entry")
+    troupe.whole(["e", "f"])
+    names = [name for name, _ in troupe.fires()]
+    assert (names.count("once"), names.count("off")) == (1, 0)
+    rows = django(troupe, "rows")
+    assert rows["once"] == {"enabled": False, "count": 0}
+    assert rows["e"]["enabled"]
+    assert rows["e"]["count"] >= 3

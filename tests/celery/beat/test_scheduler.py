@@ -58,7 +58,7 @@ def test_the_schedule_is_what_celery_knows_and_what_was_added(app: Celery, caplo
         "broken": {"task": "broken", "schedule": "now and then"},
     }
     with caplog.at_level(logging.WARNING):
-        entries = {entry.name: entry for entry in LocksmithScheduler(app)._load(added)}
+        entries = {entry.name: entry for entry in LocksmithScheduler(app).load(added)}
     assert set(entries) == {"e", "hourly", "ping", "weekly"}
     assert entries["e"].misfire.policy == "all"
     assert entries["weekly"].schedule == crontab(minute=0, hour=6, day_of_week="mon")
