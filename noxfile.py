@@ -188,7 +188,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=FIRST)
 def gevent(session: nox.Session) -> None:
     """Does the blocking face pass its tests where gevent has replaced threads and sockets?"""
-    install_built(session, *group("test"), *group("gevent"))
+    install_built(session, *group("test"))
     install_servers(session)
     command = ["python", "-m", "gevent.monkey", "--module", "pytest"]
     # A greenlet that waits for ever is out of reach of a signal; this watchdog is a thread of the C library.

@@ -19,6 +19,8 @@ guardian was killed."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 60.0
 """Seconds before the first restart, and at most: twice as long after each command that did not live."""
+LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at a lease under which nothing could be started now."""
 LIVED: Final = 60.0
 """Seconds after which a command counts as having lived."""
 
@@ -119,14 +121,19 @@ class Plan:
         """With `once`: somebody else has the name."""
         return self._leave(TAKEN)
 
-    def tick(self, now: float, *, held: bool) -> list[Action]:
-        """Time went by."""
+    def tick(self, now: float, *, held: bool, room: bool = True) -> list[Action]:
+        """Time went by. `room`: whether the lease has enough left to start anything under it."""
         if self.phase is not Phase.RESTING:
             return []
         if not held:
             self.due = math.inf
             return self._lost()
-        return self._start() if now >= self.due else []
+        if now < self.due:
+            return []
+        if room:
+            return self._start()
+        self.due = now + LOOK_AGAIN
+        return []
 
     # What the guardian says.
 
@@ -148,7 +155,11 @@ class Plan:
             return self._lost()
         if self.paused or then is Then.YIELD:
             return [Do.RELEASE, *self._line_up()]
-        if then is Then.AGAIN or expired or status is None:
+        if expired:
+            # Held all the same: it was renewed in the last moment, or is about to end, which the next looks will show.
+            self.phase, self.due = Phase.RESTING, now + LOOK_AGAIN
+            return []
+        if then is Then.AGAIN or status is None:
             return self._start()
         if hopeless or not self._restarts(status):
             return self._leave(status)

@@ -117,7 +117,7 @@ class Supervisor:
         actions = self._heard(event)
         if self._plan.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDING):
             self._pass_deadline_on()
-        return actions or self._plan.tick(guardian.now(), held=self._held)
+        return actions or self._plan.tick(guardian.now(), held=self._held, room=self._has_room)
 
     def _patience(self) -> float | None:
         if self._plan.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDING, Phase.RESTING):
@@ -251,6 +251,11 @@ class Supervisor:
     def _held(self) -> bool:
         campaign = self._campaign
         return campaign is not None and campaign.lease is not None and campaign.lease.held
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether what is started now would not be told to end at once."""
+        return self._held and self._allowed()[0] > guardian.now()
 
     def _publish(self) -> None:
         if self._control is None or self._orders is None or not self._held:

@@ -44,7 +44,13 @@ def test_lost_stands_again_or_ends() -> None:
 
 
 def test_renewed_after_all_starts_again() -> None:
-    assert ended(running(), 143, expired=True) == [Do.START]
+    renewed = running()
+    assert ended(renewed, 143, expired=True) == []
+    assert renewed.tick(renewed.due, held=True, room=False) == []  # nothing is started only to be ended again
+    assert renewed.tick(renewed.due, held=True) == [Do.START]
+    lost = running()
+    assert ended(lost, 143, expired=True) == []
+    assert lost.tick(lost.due, held=False) == [Do.RELEASE, Do.CAMPAIGN]
 
 
 def test_restarts_wait_longer_and_longer_until_one_lived() -> None:

@@ -89,7 +89,11 @@ class Worker:
                 command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, cwd=log.parent,
                 start_new_session=True,
             )  # fmt: skip
-        eventually(self._is_ready, within=40, what=f"a worker is ready: {log}")
+        try:
+            eventually(self._is_ready, within=40, what=f"a worker is ready: {log}")
+        except BaseException:
+            self.end()
+            raise
 
     def _is_ready(self) -> bool:
         text = self.log.read_text()
