@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, Final
 
 from celery import states
+from celery.exceptions import SecurityError
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from locksmith.celery.ledger import Ledger
 from locksmith.celery.marks import Mark
@@ -13,6 +16,9 @@ from locksmith.celery.plan import Plan
 from locksmith.celery.putting_off import end_as_duplicate, put_off
 from locksmith.errors import DuplicateTaskError
 
+logger: Final = logging.getLogger("locksmith.celery")
+LATER: Final = 5
+"""Of the growing pauses, the one at which a backend is asked that does not answer."""
 GRACE: Final = 4
 """How often a follower comes back for a result once the key is free: that is given back before the result is stored."""
 
@@ -25,7 +31,13 @@ def follow(plan: Plan, request: Any, mark: Mark, ledger: Ledger) -> tuple[bool, 
     leader = mark.after or ""
     if mark.skip:
         end_as_duplicate(plan, request, leader)
-    state, value = _outcome(plan, leader)
+    try:
+        state, value = _outcome(plan, leader)
+    except (DecodeError, ContentDisallowed, SecurityError):
+        raise  # it is there, and can never be read
+    except Exception as error:  # noqa: BLE001 - backends raise what their drivers do
+        logger.warning("%s[%s] asks later for the result of %s: %r", plan.name, request.id, leader, error)
+        put_off(plan, request, replace(mark, tries=min(mark.tries, LATER)))
     if state == states.SUCCESS:
         return True, value
     entry = ledger.read(plan.queue(mark.key, mark.slot))

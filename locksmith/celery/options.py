@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from locksmith.adapters.keys import KeyOf, key_maker
 from locksmith.celery import encoding, honouring, moving
+from locksmith.celery.queues import filled
 from locksmith.errors import ConfigurationError
 from locksmith.recipes.permits import check_seconds
 
@@ -130,8 +131,11 @@ def for_call(options: Options, given: Any) -> tuple[Options, str | None]:
     return replace(options, **changed), key
 
 
-def key_of_task(task: type[Any], name: str, conf: Mapping[str, Any]) -> KeyOf:
-    """What gives each call of a task its key: over the task's name, and the arguments as its function binds them."""
+def key_of_task(task: type[Any], name: str, conf: Mapping[str, Any], queue: str = "") -> KeyOf:
+    """What gives each call of a task its key: over the task's name, and the arguments as its function binds them.
+
+    `queue`: where the calls are, for a scope that counts it.
+    """
     template = _plain(task, "singleton_key")
     unique_on = getattr(task, "unique_on", None)
     scope = getattr(task, "singleton_scope", None)
@@ -139,7 +143,7 @@ def key_of_task(task: type[Any], name: str, conf: Mapping[str, Any]) -> KeyOf:
         raise ConfigurationError(
             "singleton_scope is a text that stands for the task's name in its keys, for tasks without singleton_key"
         )
-    likeness = _likeness(task, scope or name)
+    likeness = _likeness(task, name if scope is None else filled(scope, name, queue))
     encoder = _plain(task, "singleton_encoder")
     if encoder is not None and template is not None:
         raise ConfigurationError("singleton_encoder is for tasks without singleton_key: that says the key itself")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 from celery import Task
@@ -12,6 +13,7 @@ from locksmith.celery import incarnation
 from locksmith.celery.entries import Entry, here, host_clock
 from locksmith.celery.ledger import Place
 from locksmith.celery.options import Options, key_of_task, key_of_theirs, read_options
+from locksmith.celery.queues import by_queue, queue_of_call, queue_of_delivery
 from locksmith.errors import ConfigurationError
 
 _ATTRIBUTE = "_locksmith_plan"
@@ -20,19 +22,36 @@ _ATTRIBUTE = "_locksmith_plan"
 class Plan:
     """One task's. Raises ConfigurationError for settings that cannot work."""
 
-    __slots__ = ("_own_result", "_theirs_of", "key_of", "name", "options", "task")
+    __slots__ = ("_own_result", "_theirs_of", "by_queue", "key_in", "key_of_any", "name", "options", "task")
 
     def __init__(self, task: Any, conf: Mapping[str, Any]) -> None:
         self.task = task
         self.name: str = task.name
         self.options: Options = read_options(task, conf)
-        self.key_of = key_of_task(type(task), self.name, conf)
+        self.by_queue = by_queue(task.singleton_scope)
+        """Whether equal calls in two queues are none."""
+        self.key_of_any = key_of_task(type(task), self.name, conf)
+        self.key_in = lru_cache(maxsize=256)(partial(key_of_task, type(task), self.name, conf))
+        """What gives calls in the queue of this name their keys, where that counts."""
         self._theirs_of = key_of_theirs(task, self.name, conf)
         if self._theirs_of is not None and (self.options.phase != "until_executed" or self.options.max_queued > 1):
             raise ConfigurationError(
                 'singleton_compat is for tasks as celery-singleton has them: phase "until_executed", one call of a key'
             )
         self._own_result = type(task).AsyncResult is not Task.AsyncResult
+
+    def key_of(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str:
+        """The key of a call that is sent with these options."""
+        args, kwargs = tuple(args or ()), kwargs or {}
+        if not self.by_queue:
+            return self.key_of_any(args, kwargs)
+        return self.key_in(queue_of_call(self.task.app, self.name, args, kwargs, options))(args, kwargs)
+
+    def key_of_arrival(self, args: Any, kwargs: Mapping[str, Any], info: Mapping[str, Any] | None) -> str:
+        """The key of a call whose message has none; `info`: how it got here."""
+        if not self.by_queue:
+            return self.key_of_any(tuple(args), kwargs)
+        return self.key_in(queue_of_delivery(self.task.app, info))(tuple(args), kwargs)
 
     def theirs(self, args: Any, kwargs: Any) -> str | None:
         """The key that a call has in celery-singleton, where its locks are honoured."""

@@ -122,14 +122,14 @@ class Publisher:
         None where that way has to judge for itself. Raises DuplicateTaskError, ConfigurationError.
         """
         plan = task._locksmith_plan()
-        if not plan.options.queues or self._wiring.is_eager():
+        if not plan.options.queues or plan.by_queue or self._wiring.is_eager():
             return None
         if getattr(task, "_dump_pydantic_arguments", None) is not None:
             return None  # the key is over what Celery makes of the arguments
         try:
             if task.typing and (check := getattr(task, "__header__", None)) is not None:
                 check(*(args or ()), **(kwargs or {}))
-            key = plan.key_of(tuple(args or ()), kwargs or {})
+            key = plan.key_of_any(tuple(args or ()), kwargs or {})
             ledger = self._wiring.ledger()
             if self._left:
                 self._undo_earlier(ledger)
@@ -155,7 +155,7 @@ class Publisher:
             # Not from the arguments: the task may have changed them.
             key = mark.key
         elif key is None:
-            key = plan.key_of(tuple(args or ()), kwargs or {})
+            key = plan.key_of(args, kwargs, options)
         again = mark is not None or bool(options.get("retries"))
         call = Call(plan, settings, key, task_id or "", again, options, name, args, kwargs, mark.slot if mark else 0)
         call.theirs = None if again else plan.theirs(args, kwargs)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-from celery.exceptions import WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 
 from locksmith.celery import marks
 from locksmith.celery.ledger import Place
@@ -30,11 +32,16 @@ class SingletonRequest(FireRequest):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         at_work.add(self)
+        # Celery makes a class of this one whose `on_success` calls no other.
+        self.on_success = partial(self._returned, self.on_success)  # type: ignore[method-assign]
 
-    def on_success(self, *args: Any, **kwargs: Any) -> Any:
+    def _returned(self, on_success: Callable[..., Any], failed__retval__runtime: Any, **kwargs: Any) -> Any:
         """The task has ended in its child."""
+        vars(self).pop("on_success", None)  # which refers to this object, and would keep it
         at_work.discard(self)
-        return super().on_success(*args, **kwargs)
+        if not failed__retval__runtime[0]:
+            self._ran()
+        return on_success(failed__retval__runtime, **kwargs)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard time limit has passed, and the pool kills the child."""
@@ -54,6 +61,8 @@ class SingletonRequest(FireRequest):
             self._requeue()
         super().on_failure(exc_info, send_failed_event, return_ok)
         at_work.discard(self)
+        if not isinstance(error, Retry | Ignore | Reject):
+            self._ran()
         # A Celery that publishes it once more by itself has taken the key for that.
         if lost and not getattr(self.task, "retry_on_worker_lost", False):
             self._over()
@@ -73,6 +82,12 @@ class SingletonRequest(FireRequest):
         at_work.discard(self)
         self._requeue()
         super()._announce_cancelled(*args, **kwargs)  # type: ignore[misc]  # as above
+
+    def _ran(self) -> None:
+        """It has run to its end; without its key, perhaps, and then what publishing has taken is there still."""
+        beating, (plan, mark) = heart(), self._mark()
+        if beating is not None and plan is not None and mark is not None and plan.options.on_store_error == "run":
+            beating.farewell(Farewell(self.id, self._ending(plan, mark), None))
 
     def _over(self) -> None:
         """This call will not run any more, or is ended with its process right now."""

@@ -67,7 +67,8 @@ def guard(plan: Plan, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
     mark = marks.of_request(request)
     try:
         theirs = plan.theirs(args, kwargs) if mark is None else None
-        arrival = Arrival(plan, request, mark or Mark(plan.key_of(args, kwargs)), mark is not None, theirs)
+        key = "" if mark else plan.key_of_arrival(args, kwargs, getattr(request, "delivery_info", None))
+        arrival = Arrival(plan, request, mark or Mark(key), mark is not None, theirs)
     except TypeError:
         return body(*args, **kwargs)  # arguments that do not fit: it raises the same
     ledger = wiring_of(plan.task.app).ledger()

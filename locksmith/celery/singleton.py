@@ -33,6 +33,7 @@ class Singleton(_Task):
     Which calls are equal: those with the same arguments, however they are given; with `unique_on` those with the same
     of these arguments; with `singleton_key`, a template over the arguments ("report:{user_id}") or a callable of them,
     those of the same key, also across tasks. `singleton_scope` stands for the task's name, so that tasks share keys;
+    with {queue} in it, as in "{task}@{queue}", equal calls in different queues are different ones;
     `singleton_encoder`, a callable or its dotted path, turns the bound arguments into something that has a canonical
     form.
 
@@ -123,11 +124,11 @@ class Singleton(_Task):
         _on_commit(partial(self.apply_async, *args, **kwargs))
 
     def key_for(self, *args: Any, **kwargs: Any) -> str:
-        """The key of a call with these arguments, as `locksmith celery explain` takes it.
+        """The key of a call with these arguments, in the queue that the task has, as `locksmith celery explain` takes it.
 
         Raises ConfigurationError for arguments that cannot be part of a key, TypeError for those that do not fit.
         """
-        return self._locksmith_plan().key_of(args, kwargs)
+        return self._locksmith_plan().key_of(args, kwargs, self._get_exec_options())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task: under its key where a worker runs it, and plainly where it is called as a function."""

@@ -205,22 +205,23 @@ def test_published_twice_under_one_id(crew, name):
     assert len(crew.told.lines("begin", name)) == 1
 
 
-def test_published_by_somebody_who_knows_nothing_of_keys(crew, name):
+@pytest.mark.parametrize("task", ["work", "here"])
+def test_published_by_somebody_who_knows_nothing_of_keys(crew, name, task):
     import celery
 
     stranger = celery.Celery("stranger", broker=crew.app.conf.broker_url, backend=crew.app.conf.result_backend)
     stranger.conf.broker_transport_options = crew.app.conf.broker_transport_options
     stranger.conf.task_default_queue = crew.app.conf.task_default_queue
-    first = crew.work.delay(name, gate=name)
+    first = crew.app.tasks[task].delay(name, gate=name)
     crew.begun(name)
-    late = stranger.send_task("work", [name], {"gate": name})
+    late = stranger.send_task(task, [name], {"gate": name})
     assert outcome(late) == states.REVOKED
-    assert crew.work.delay(name, gate=name).id == first.id
+    assert crew.app.tasks[task].delay(name, gate=name).id == first.id
     crew.told.open(name)
     assert first.get(timeout=SOON)
-    alone = stranger.send_task("work", [name], {"gate": name})
+    alone = stranger.send_task(task, [name], {"gate": name})
     assert alone.get(timeout=SOON) == f"{name} done"
-    assert crew.entry("work", name, gate=name) is None
+    assert crew.entry(task, name, gate=name) is None
     assert len(crew.told.lines("begin", name)) == 2
     stranger.close()
 

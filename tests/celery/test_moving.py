@@ -105,7 +105,7 @@ def test_singleton_json_encoder_class(app):
         one.key_for(object())
 
 
-# Encoders and scopes.
+# Encoders.
 
 
 @pytest.mark.parametrize("encoder", [by_number, f"{__name__}:by_number"])
@@ -142,11 +142,3 @@ def test_an_encoder_may_be_a_method_of_the_task(app):
 
     made = app.register_task(Mine())
     assert made.key_for(Person(1)) == made.key_for(Person(1)) != made.key_for(Person(2))
-
-
-def test_a_scope_is_shared_by_tasks(app):
-    one = task(app, add, name="one", singleton_scope="sums")
-    two = task(app, add, name="two", singleton_scope="sums")
-    three = task(app, add, name="three")
-    assert one.delay(1).id == two.delay(1).id != three.delay(1).id
-    assert two.key_for(1).startswith("sums:v1:")

@@ -102,8 +102,6 @@ def test_a_key_for_one_call(app):
         ({"singleton_encoder": 5}, "is a callable"),
         ({"singleton_encoder": dict, "singleton_key": "{a}"}, "without singleton_key"),
         ({"singleton_encoder": dict, "unique_on": ["x"]}, "no argument 'x'"),
-        ({"singleton_scope": ""}, "singleton_scope"),
-        ({"singleton_scope": "s", "singleton_key": "{a}"}, "singleton_scope"),
     ],
 )
 def test_settings_that_cannot_work(app, options, words):

@@ -88,9 +88,10 @@ def waits(crew, task_id):
     return any(task_id.encode() in raw for raw in raws)
 
 
-def test_children_that_are_replaced(start_crew, name):
+@pytest.mark.parametrize("limit", ["--max-tasks-per-child", "--max-memory-per-child"])
+def test_children_that_are_replaced(start_crew, name, limit):
     crew = start_crew()
-    crew.worker("-c", "1", "--max-tasks-per-child", "1")
+    crew.worker("-c", "1", limit, "1")  # task, or KiB
     pids = set()
     for number in range(2):
         assert crew.work.delay(name).get(timeout=SOON)
@@ -194,6 +195,26 @@ def test_the_store_is_away_when_a_call_begins(start_crew, start_redis, name):
     server.resume()
     assert first.get(timeout=SOON) == f"{name} done"
     crew.freed("work", name)
+
+
+@pytest.mark.parametrize("when", ["it begins", "it ends, too"])
+def test_the_store_is_away_and_the_call_runs_without_it(start_crew, start_redis, name, when):
+    """What the call had taken when it was published is given back all the same."""
+    server = start_redis(appendonly=True)
+    crew = start_crew(store=server.url)
+    worker = crew.worker("-c", "1")
+    first = crew.lax.apply_async([name], {"gate": name}, countdown=1)
+    assert crew.entry("lax", name, gate=name).state == "queued"
+    server.pause()
+    crew.begun(name)
+    assert "runs without its key" in worker.log.read_text()
+    if when == "it begins":
+        server.resume()
+    crew.told.open(name)
+    assert first.get(timeout=SOON) == f"{name} done"
+    if when != "it begins":
+        server.resume()
+    crew.freed("lax", name, gate=name)
 
 
 def test_a_child_that_is_killed_frees_the_key_when_it_is_gone(start_crew, name):

@@ -102,6 +102,8 @@ def _life(app: Celery, told: Told) -> None:
     app.task(shared=False, bind=True, name="loyal_plain", acks_late=True, reject_on_worker_lost=True)(work.run.__func__)
     app.task(shared=False, base=Singleton, bind=True, name="raising", singleton_on_duplicate="raise")(work.run.__func__)
     app.task(shared=False, base=Singleton, bind=True, name="skipping", singleton_on_duplicate="skip")(work.run.__func__)
+    app.task(shared=False, base=Singleton, bind=True, name="lax", singleton_on_store_error="run")(work.run.__func__)
+    app.task(shared=False, base=Singleton, bind=True, name="here", singleton_scope="{task}@{queue}")(work.run.__func__)
 
     @app.task(shared=False, base=Singleton, bind=True, name="flaky", autoretry_for=(OSError,), retry_backoff=False,
               default_retry_delay=1, max_retries=3)  # fmt: skip
