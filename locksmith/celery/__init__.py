@@ -18,8 +18,10 @@ from locksmith.celery.clearing import clear_locks
 from locksmith.celery.limited import RateLimited, RateLimitedSingleton
 from locksmith.celery.scanning import scan
 from locksmith.celery.singleton import Singleton
-from locksmith.celery.wiring import install
+from locksmith.celery.wiring import cover_names, install
 from locksmith.errors import DuplicateTaskError
+
+cover_names()
 
 __all__ = [
     "BaseChunk",

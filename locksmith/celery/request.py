@@ -121,6 +121,6 @@ class SingletonRequest(FireRequest):
         if plan is None or mark is not None:
             return plan, mark
         try:
-            return plan, Mark(plan.key_of(tuple(self.args), self.kwargs))
+            return plan, Mark(plan.key_of_arrival(self.args, self.kwargs, self.delivery_info))
         except (TypeError, ValueError):
             return plan, None  # arguments that do not fit: it never had a key

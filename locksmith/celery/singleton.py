@@ -124,11 +124,12 @@ class Singleton(_Task):
         _on_commit(partial(self.apply_async, *args, **kwargs))
 
     def key_for(self, *args: Any, **kwargs: Any) -> str:
-        """The key of a call with these arguments, in the queue that the task has, as `locksmith celery explain` takes it.
+        """The key of a call with these arguments, in the task's queue, as `locksmith celery explain` takes it.
 
         Raises ConfigurationError for arguments that cannot be part of a key, TypeError for those that do not fit.
         """
-        return self._locksmith_plan().key_of(args, kwargs, self._get_exec_options())
+        options = self._get_exec_options()  # type: ignore[attr-defined]  # Celery's own, which its stubs leave out
+        return self._locksmith_plan().key_of(args, kwargs, options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task: under its key where a worker runs it, and plainly where it is called as a function."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Final
 
+from celery import Celery
 from celery.utils.collections import ConfigurationView
 
 from locksmith.adapters.clients import ENV, BlockingSource
@@ -85,9 +87,8 @@ def install(app: Any, *, client: Client | Callable[[], Client] | None = None, co
 
     `client`: a locksmith client, or a callable that returns one (asked in each process), instead of `locksmith_url`.
     `compat`: "celery-singleton", whose locks are honoured as well; `singleton_compat` of the configuration.
-    Defining a task with `base=Singleton` does this by itself; say it yourself in producers that know tasks by name
-    only, and to give a client. Idempotent. Sends nothing. Raises ConfigurationError where it was installed with
-    another client.
+    Defining a task with `base=Singleton` does this by itself; say it yourself to give a client. Idempotent. Sends
+    nothing. Raises ConfigurationError where it was installed with another client.
     """
     from locksmith.celery.publishing import Publisher
     from locksmith.celery.worker import HeartStep
@@ -109,6 +110,30 @@ def install(app: Any, *, client: Client | Callable[[], Client] | None = None, co
         for task in list(app._tasks.values()):
             if hasattr(task, "_locksmith_plan"):
                 task._plan = None  # made again, with it
+
+
+def cover_names() -> None:
+    """Have Celery make an application's tasks before it publishes one by name, and not when somebody asks for one.
+
+    It makes them late, and no base hears of that earlier: a process whose first call is by name, as that of
+    `celery call`, would publish a Singleton task that was not installed yet. Idempotent. Called when Singleton is
+    imported: without it there are none.
+    """
+    celery: Any = Celery
+    send_task = celery.send_task
+    if hasattr(send_task, _ATTRIBUTE):
+        return
+
+    @wraps(send_task)
+    def covered(app: Any, *args: Any, **options: Any) -> Any:
+        if _found(app) is None and not app.finalized and app.autofinalize:
+            app.finalize(auto=True)
+            if _found(app) is not None:
+                return app.send_task(*args, **options)  # which is another one by now
+        return send_task(app, *args, **options)
+
+    setattr(covered, _ATTRIBUTE, True)
+    celery.send_task = covered
 
 
 def client_of(app: Any) -> Client:

@@ -52,7 +52,8 @@ class _Finding:
             "kept": f"has it until its ttl ends, since {duration(entry.age)} ago",
             "running": f"has run for {duration(entry.age)} in {entry.by}",
         }[entry.state]
-        folds = f"; {self.folded} calls were folded into it" if self.folded else ""
+        calls = "1 call was" if self.folded == 1 else f"{self.folded} calls were"
+        folds = f"; {calls} folded into it" if self.folded else ""
         return f"task {entry.id} ({entry.task}) {said}{self._evidence}{folds}"
 
     @property

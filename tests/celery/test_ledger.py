@@ -143,6 +143,20 @@ def test_what_another_version_wrote_is_nobodys_to_take(ledger, raw):
     assert Presence.load(raw).ids is None  # alive, and no more
 
 
+@pytest.mark.parametrize("skew", [-86400.0, 86400.0])
+def test_workers_whose_clocks_differ(ledger, monkeypatch, skew):
+    """No wall clock counts, and a worker's own clock is compared with itself alone: the store's ends its ttl."""
+    now = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + skew)
+        written = [running("beats"), running("silent"), running("rebooted", since=5.0)]
+        ledger.announce("beats", listed("id"), 60)
+        ledger.announce("rebooted", listed("other", at=6.0), 60)
+        there = [ledger.is_vacant(entry) for entry in written]
+    assert there == [ledger.is_vacant(entry) for entry in written] == [False, True, True]
+    assert written[0].age >= 0
+
+
 def test_the_clock_of_a_host_goes_on():
     assert host_clock() <= host_clock()
 

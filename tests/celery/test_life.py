@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import celery
 import pytest
 from celery import states
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
@@ -205,13 +206,18 @@ def test_published_twice_under_one_id(crew, name):
     assert len(crew.told.lines("begin", name)) == 1
 
 
-@pytest.mark.parametrize("task", ["work", "here"])
-def test_published_by_somebody_who_knows_nothing_of_keys(crew, name, task):
-    import celery
+@pytest.fixture
+def stranger(crew):
+    """A producer that knows nothing of keys."""
+    made = celery.Celery("stranger", broker=crew.app.conf.broker_url, backend=crew.app.conf.result_backend)
+    made.conf.broker_transport_options = crew.app.conf.broker_transport_options
+    made.conf.task_default_queue = crew.app.conf.task_default_queue
+    yield made
+    made.close()
 
-    stranger = celery.Celery("stranger", broker=crew.app.conf.broker_url, backend=crew.app.conf.result_backend)
-    stranger.conf.broker_transport_options = crew.app.conf.broker_transport_options
-    stranger.conf.task_default_queue = crew.app.conf.task_default_queue
+
+@pytest.mark.parametrize("task", ["work", "here"])
+def test_published_by_somebody_who_knows_nothing_of_keys(crew, stranger, name, task):
     first = crew.app.tasks[task].delay(name, gate=name)
     crew.begun(name)
     late = stranger.send_task(task, [name], {"gate": name})
@@ -223,7 +229,16 @@ def test_published_by_somebody_who_knows_nothing_of_keys(crew, name, task):
     assert alone.get(timeout=SOON) == f"{name} done"
     assert crew.entry(task, name, gate=name) is None
     assert len(crew.told.lines("begin", name)) == 2
-    stranger.close()
+
+
+@pytest.mark.parametrize("task", ["work", "here"])
+def test_published_by_such_and_revoked_while_it_runs(crew, stranger, name, task):
+    call = stranger.send_task(task, [name], {"how": "sleep"})
+    crew.begun(name)
+    assert crew.entry(task, name, how="sleep").id == call.id
+    crew.app.control.revoke(call.id, terminate=True, signal="SIGKILL")
+    crew.freed(task, name, how="sleep")
+    assert outcome(call) == states.REVOKED
 
 
 def test_send_task_by_name(crew, name):

@@ -11,9 +11,10 @@ from celery.exceptions import Ignore
 from celerytasks import add, entry, fixed, messages, same, task
 
 import locksmith
-from locksmith.celery import DuplicateTaskError, Singleton, install
+from locksmith.celery import DuplicateTaskError, Singleton, clear_locks, install
 from locksmith.celery.wiring import wiring_of
 from locksmith.errors import ConfigurationError, StoreUnavailable
+from locksmith.testing.waiting import eventually
 
 pytestmark = pytest.mark.native_threads
 
@@ -190,6 +191,31 @@ def test_the_url_comes_from_the_configuration_and_also_by_djangos_namespace(monk
     wiring_of(django)._source.get().close()
 
 
+@pytest.fixture
+def lazy(tmp_path):
+    """An application of which nothing was used yet: Celery has made none of its tasks, and nobody has installed us."""
+    made = celery.Celery("lazy", broker="memory://", set_as_current=False)
+    made.conf.locksmith_url = f"sqlite:///{tmp_path}/locks.db"
+    yield made
+    source = wiring_of(made)._source
+    if source is not None:
+        source.get().close()
+
+
+def test_by_name_before_celery_has_made_the_task(lazy):
+    """As `celery call` does it, and a process whose first call is by name."""
+    one = task(lazy, add, name="one")
+    first = lazy.send_task("one", [1])
+    assert lazy.send_task("one", [1]).id == one.delay(1).id == first.id
+
+
+def test_by_name_when_the_settings_of_the_task_cannot_work(lazy):
+    task(lazy, fixed, name="bad", unique_on=["x"])
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no argument 'x'"):
+            lazy.send_task("bad", [1])
+
+
 def test_install_twice(app):
     send = app.send_task
     install(app)
@@ -292,6 +318,18 @@ def test_how_long_a_queued_call_keeps_its_key(app, monkeypatch):
     bounded.apply_async([4], expires=10)
     kept.delay(1)
     assert [ttl and round(ttl, -1) for ttl in ttls] == [None, 90, 90, 100, 150, 150, 70, 10]
+
+
+def test_a_queue_that_is_purged(app):
+    """Nobody can ask a broker for that: the key stays, until its ttl where it has one, or somebody clears it."""
+    for_ever = task(app, add, name="for_ever")
+    bounded = task(app, add, name="bounded", singleton_queue_ttl=0.5)
+    first, lost = for_ever.delay(1), bounded.delay(1)
+    assert app.control.purge() == 2
+    assert for_ever.delay(1).id == first.id
+    eventually(lambda: bounded.delay(1).id != lost.id, within=20)
+    assert clear_locks(app) == 2
+    assert for_ever.delay(1).id != first.id
 
 
 # Eager, and called as a function.
