@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from celery import chain, chord, group
+from celery.exceptions import ChordError
 
 from locksmith.celery import DuplicateTaskError
 
@@ -92,3 +93,27 @@ def test_raised_in_a_chain(crew, name):
     with pytest.raises(DuplicateTaskError):
         chain(crew.raising.si(name, gate=name), crew.add.s("next")).delay()
     crew.told.open(name)
+
+
+@pytest.mark.parametrize("task", ["skipping", "while_dropping"])
+def test_dropped_in_a_chord(crew, name, task):
+    """Its body cannot run: it fails, and nobody waits for it for ever."""
+    dropping = crew.app.tasks[task]
+    first = dropping.delay(name, gate=name)
+    crew.begun(name)
+    result = chord([dropping.si(name, gate=name), crew.add.si("other")])(crew.collect.s())
+    with pytest.raises((ChordError, DuplicateTaskError), match="has the key"):
+        result.get(timeout=SOON)
+    crew.told.open(name)
+    assert first.get(timeout=SOON)
+
+
+def test_a_chord_over_a_duplicate_whose_call_fails(crew, name):
+    first = crew.work.delay(name, "raise", name)
+    crew.begun(name)
+    result = chord([crew.work.si(name, "raise", name), crew.add.si("other")])(crew.collect.s())
+    crew.told.open(name)
+    with pytest.raises((ChordError, ValueError), match="as told"):
+        result.get(timeout=SOON)
+    with pytest.raises(ValueError, match="as told"):
+        first.get(timeout=SOON)
