@@ -17,18 +17,19 @@ import click
 
 from locksmith.cli import INTERRUPTED, output
 from locksmith.cli.settings import Settings, common_options
-from locksmith.errors import ConfigurationError
+from locksmith.errors import ConfigurationError, LocksmithError
 
 if TYPE_CHECKING:
     from locksmith.celery.scanning import Scanner
 
+_COULD_NOT: Final = 2
 GRACE: Final = 3.0
 """Seconds for which a walk is waited for when this process is told to end; then it resigns all the same."""
 
 
 @click.command("scan")
 @click.argument("scanner", metavar="MODULE:FUNCTION")
-@click.option("--once", is_flag=True, help="Walk once and end: exit status 1 where another process does.")
+@click.option("--once", is_flag=True, help="Walk once and end: exit status 1 where another process does, 2 where it failed.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens.")
 @common_options
 def scan_command(settings: Settings, scanner: str, once: bool, verbose: bool) -> int:
@@ -43,14 +44,23 @@ def scan_command(settings: Settings, scanner: str, once: bool, verbose: bool) ->
         os.environ["LOCKSMITH_URL"] = settings.store  # where the application's configuration says nothing
     _log(logging.INFO if verbose else logging.WARNING)
     found = _find(scanner)
-    if once:
-        walk = found.walk()
-        if walk is not None and settings.as_json:
-            output.say_json(asdict(walk))
-        elif walk is not None:
-            click.echo(f"{walk.found} found, {walk.enqueued} enqueued")
-        return 1 if walk is None else 0
-    return _run(found)
+    return _walk_once(found, as_json=settings.as_json) if once else _run(found)
+
+
+def _walk_once(scanner: Scanner, *, as_json: bool) -> int:
+    try:
+        walk = scanner.walk()
+    except LocksmithError:
+        raise
+    except Exception:
+        # What the function or the broker raises; by Python's own status it would look like another one's walk.
+        logging.getLogger("locksmith.celery").exception("%s could not walk to the end", scanner.name)
+        return _COULD_NOT
+    if as_json:
+        output.say_json({"walk": None} if walk is None else asdict(walk))
+    else:
+        click.echo("another process walks" if walk is None else f"{walk.found} found, {walk.enqueued} enqueued")
+    return 1 if walk is None else 0
 
 
 def _find(text: str) -> Scanner:

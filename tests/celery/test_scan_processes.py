@@ -30,6 +30,18 @@ def work():
     time.sleep(600)
     yield
 """
+ONCE = """
+import celery, locksmith.celery
+app = celery.Celery("once", broker="memory://")
+
+@locksmith.celery.scan(every=1, app=app)
+def work():
+    return []
+
+@locksmith.celery.scan(every=1, app=app)
+def broken():
+    raise RuntimeError("the database is away")
+"""
 LONG = 150.0
 
 
@@ -140,6 +152,20 @@ def test_what_is_no_scanner(tmp_path, words, why):
     assert done.returncode == 2
     assert why in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_once_says_how_it_ended(tmp_path):
+    (tmp_path / "once.py").write_text(ONCE)
+    shop = Shop(tmp_path, f"sqlite:///{tmp_path}/locks.db", None)
+    done = shop.run("locksmith", "scan", "once:work", "--once")
+    assert (done.returncode, done.stdout) == (0, "0 found, 0 enqueued\n")
+    failed = shop.run("locksmith", "scan", "once:broken", "--once")
+    assert failed.returncode == 2
+    assert "once.broken could not walk to the end" in failed.stderr
+    assert "the database is away" in failed.stderr
+    with locksmith.connect(shop.url) as client, client.lock("scan:once.work").acquire():
+        other = shop.run("locksmith", "scan", "once:work", "--once")
+    assert (other.returncode, other.stdout) == (1, "another process walks\n")
 
 
 @pytest.mark.slow
