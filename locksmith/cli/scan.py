@@ -29,7 +29,7 @@ GRACE: Final = 3.0
 
 @click.command("scan")
 @click.argument("scanner", metavar="MODULE:FUNCTION")
-@click.option("--once", is_flag=True, help="Walk once and end: exit status 1 where another process does, 2 where it failed.")
+@click.option("--once", is_flag=True, help="Walk once: exit status 1 where another process does, 2 if it failed.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens.")
 @common_options
 def scan_command(settings: Settings, scanner: str, once: bool, verbose: bool) -> int:
