@@ -13,6 +13,11 @@ from locksmith.errors import ConfigurationError
 VERSION: Final = "v1"
 """Part of every digest, and of the key that people read. Raised when a canonical form changes."""
 DIGITS: Final = 40
+ADVICE: Final = "__locksmith_advice__"
+"""An attribute of functions that get their keys by other settings than those of run_once: how it is said there."""
+_ADVICE: Final = (
+    'run_once("name:{{{argument}.id}}"), key=a function of the arguments, unique_on=[names of other arguments]'
+)
 
 
 class Digest:
@@ -22,6 +27,7 @@ class Digest:
         self._name = qualified(fn)
         self.chosen = None if unique_on is None else frozenset(_checked(self._name, signature, unique_on))
         """What `unique_on` names; None for everything."""
+        self._advice: str = getattr(fn, ADVICE, _ADVICE)
         self._text = f"locksmith run_once {VERSION}\n{self._name}"
         self.head = f"{self._name}:{VERSION}:"
         """What all keys of this function begin with; `DIGITS` hexadecimal digits follow."""
@@ -59,8 +65,8 @@ class Digest:
         except NoCanonicalForm as error:
             raise ConfigurationError(
                 f"argument {argument!r} of {self._name} cannot be part of a key: {error}. Say what makes calls the "
-                f'same: run_once("name:{{{argument}.id}}"), key=a function of the arguments, unique_on=[names of other '
-                f"arguments], or give {error.culprit} a method __locksmith_key__(self) that returns plain values"
+                f"same: {self._advice.format(argument=argument)}, or give {error.culprit} a method "
+                f"__locksmith_key__(self) that returns plain values"
             ) from error
 
 

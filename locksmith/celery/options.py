@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from typing import Any, Final, Literal
 
+from locksmith.adapters.digest import ADVICE
 from locksmith.adapters.keys import KeyOf, key_maker
 from locksmith.celery import encoding, honouring, moving
 from locksmith.celery.queues import filled
@@ -24,6 +25,10 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_store_error": ("fail", "run"),
 }
 _SECONDS: Final = ("ttl", "queue_ttl")
+_ADVICE: Final = (
+    'singleton_key="name:{{{argument}.id}}" or a function of the arguments, unique_on=[names of other arguments], '
+    "singleton_encoder=a function that makes plain values of them"
+)
 MOST_QUEUED: Final = 100
 """Each is a place that a duplicate looks at."""
 
@@ -182,6 +187,7 @@ def _likeness(task: type[Any], name: str) -> Callable[..., None]:
 
     likeness.__module__ = ""
     likeness.__qualname__ = likeness.__name__ = name
+    setattr(likeness, ADVICE, _ADVICE)
     likeness.__signature__ = _signature(task)  # type: ignore[attr-defined]  # functions take attributes
     return likeness
 

@@ -146,8 +146,10 @@ def messages_or_none(app):
 
 
 def test_arguments_that_have_no_form(app):
-    with pytest.raises(ConfigurationError, match="cannot be part of a key"):
+    with pytest.raises(ConfigurationError, match="cannot be part of a key") as caught:
         task(app, add, name="one").delay(object())
+    assert 'singleton_key="name:{a.id}"' in str(caught.value)
+    assert "run_once" not in str(caught.value)
 
 
 def test_arguments_that_do_not_fit(app):
