@@ -63,7 +63,7 @@ class _Finding:
         if self.free:
             return "; that run is over, and the next equal call gets the key"
         if self.alive:
-            return "; its worker lives"
+            return "; its worker counts as alive"
         if self.entry.worker is None:
             return "; that was no worker, so nobody can tell whether it still runs"
         return "; its worker is dead, and the broker will deliver the message again"

@@ -56,11 +56,13 @@ def _walk_once(scanner: Scanner, *, as_json: bool) -> int:
         # What the function or the broker raises; by Python's own status it would look like another one's walk.
         logging.getLogger("locksmith.celery").exception("%s could not walk to the end", scanner.name)
         return _COULD_NOT
+    if walk is None:
+        return 1  # and no word: cron would mail it
     if as_json:
-        output.say_json({"walk": None} if walk is None else asdict(walk))
+        output.say_json(asdict(walk))
     else:
-        click.echo("another process walks" if walk is None else f"{walk.found} found, {walk.enqueued} enqueued")
-    return 1 if walk is None else 0
+        click.echo(f"{walk.found} found, {walk.enqueued} enqueued")
+    return 0
 
 
 def _find(text: str) -> Scanner:

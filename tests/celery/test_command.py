@@ -59,7 +59,7 @@ def test_queued(store, ledger):
 @pytest.mark.parametrize(
     ("worker", "presence", "late", "words"),
     [
-        ("w", True, False, "its worker lives"),
+        ("w", True, False, "its worker counts as alive"),
         ("w", False, False, "the next equal call gets the key"),
         ("w", False, True, "will deliver the message again"),
         (None, False, False, "nobody can tell"),
