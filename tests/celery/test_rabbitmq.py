@@ -99,13 +99,16 @@ def test_a_retry_keeps_its_key_while_it_waits(crew: Crew, name: str) -> None:
     assert crew.entry("work", name, "retry") is None
 
 
-@pytest.mark.parametrize(("task", "how"), [("loyal", "die-once"), ("late", "requeue-once")])
-def test_given_back_to_the_broker(crew: Crew, name: str, task: str, how: str) -> None:
-    """It comes back at once, marked as delivered before, and is run under the key that it has kept."""
-    first = crew.app.tasks[task].delay(name, how)
-    assert first.get(timeout=SOON) == f"{name} done"
-    assert len(crew.told.lines("begin", name)) == 2
-    assert crew.entry(task, name, how) is None
+def test_given_back_to_the_broker(crew: Crew, name: str) -> None:
+    """It comes back at once, marked as delivered before: run under the key that it has kept, and no copy of a fire."""
+    loyal = crew.loyal.delay(f"{name}-loyal", "die-once")
+    late = crew.late.delay(f"{name}-late", "requeue-once")
+    fire = send_fire(crew, f"{name}-fire", "loyal_plain", "die-once")
+    for call, which in ((loyal, "loyal"), (late, "late"), (fire, "fire")):
+        assert call.get(timeout=SOON) == f"{name}-{which} done"
+        assert len(crew.told.lines("begin", f"{name}-{which}")) == 2
+    assert crew.entry("loyal", f"{name}-loyal", "die-once") is None
+    assert crew.entry("late", f"{name}-late", "requeue-once") is None
 
 
 def test_revoked_and_expired_calls_give_their_keys_up(crew: Crew, name: str) -> None:
@@ -225,11 +228,6 @@ def test_a_second_copy_of_a_fire_is_dropped(crew: Crew, name: str, task: str) ->
     crew.plain.delay(f"{name}-after").get(timeout=SOON)  # a worker takes messages in order
     assert len(crew.told.lines("begin", name)) == 1
     assert (fire.state, fire.result) == (states.SUCCESS, f"{name} done")
-
-
-def test_a_fire_that_is_delivered_again_is_run_again(crew: Crew, name: str) -> None:
-    assert send_fire(crew, name, "loyal_plain", "die-once").get(timeout=SOON) == f"{name} done"
-    assert len(crew.told.lines("begin", name)) == 2
 
 
 # ------------------------------------------------------------------------------------- what its queues tell

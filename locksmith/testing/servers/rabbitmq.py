@@ -48,6 +48,8 @@ class RabbitMQServer(Server):
 
     def close(self) -> None:
         """See Server.close."""
+        if os.getpid() == self._creator:
+            self.kill()  # it takes its leave for seconds, and what it would write goes anyway
         super().close()
         self._free_node_port()
 
@@ -94,13 +96,15 @@ class RabbitMQServer(Server):
         """All of it: what somebody's RABBITMQ_ variables say is about another server."""
         assert self._node_port is not None
         folder = self.folder
-        # The name is the same one twice, or RabbitMQ would start a node, and with it an epmd, by itself.
-        node = f"-sname {self.node} -start_epmd false -erl_epmd_port {self._node_port.number}"
+        # A node from the beginning, under the name that RabbitMQ is told below: it would ask an epmd for one otherwise.
+        node = f"-sname {self.node} -erl_epmd_port {self._node_port.number}"
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         yield "PATH", os.environ.get("PATH", os.defpath)
         yield "HOME", str(folder)  # where the cookie is
         yield "LC_ALL", "C.UTF-8"
         yield "ERL_CRASH_DUMP_SECONDS", "0"
+        # For the server, and for what it runs once a minute lest there be no epmd: a node that starts one, and ends.
+        yield "ERL_ZFLAGS", "-start_epmd false"
         # So that the script becomes the server: it would stay beside it otherwise, and be the one that gets a SIGKILL.
         yield "RABBITMQ_ALLOW_INPUT", "1"
         yield "RABBITMQ_NODENAME", self.node
