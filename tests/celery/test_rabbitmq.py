@@ -127,7 +127,7 @@ def test_revoked_and_expired_calls_give_their_keys_up(crew: Crew, name: str) -> 
 
 def test_a_killed_worker_leaves_its_messages_to_the_next(start_crew: Callable[..., Crew], name: str) -> None:
     """The call that ran is run once more, with its key; the one that waited for its slot is run in that."""
-    crew = start_crew(singleton_worker_ttl=2.0)
+    crew = start_crew(singleton_worker_ttl=4.0)
     worker = crew.worker("-c", "2")
     assert crew.slow_paced.delay(name).get(timeout=SOON)
     waiting = crew.slow_paced.delay(name)
