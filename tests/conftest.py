@@ -19,6 +19,7 @@ from locksmith.testing.servers import (
     EtcdServer,
     MariaDBServer,
     PostgreSQLServer,
+    RabbitMQServer,
     RedisCluster,
     RedisNodes,
     RedisSentinels,
@@ -193,6 +194,17 @@ def zookeeper_server() -> Iterator[ZooKeeperServer]:
     """One ZooKeeper server for all tests of this worker. Leave it running, and keep to a `namespace` of your own."""
     try:
         server = ZooKeeperServer().start()
+    except ServerMissing as missing:
+        _skip_or_fail(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """One RabbitMQ server for all tests of this worker. Leave it running, and keep to queues of your own."""
+    try:
+        server = RabbitMQServer().start()
     except ServerMissing as missing:
         _skip_or_fail(missing)
     with server:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,10 @@ class Worker:
 
     def __init__(self, log: Path, environment: dict[str, str], options: tuple[str, ...]) -> None:
         self.log = log
+        # A name that no other has: RabbitMQ keeps the queue through which a worker is told things for one of its name.
+        name = f"{log.stem}-{uuid.uuid4().hex[:8]}"
         command = [sys.executable, "-P", "-m", "celery", "-A", "celerycrew", "worker", "--without-gossip",
-                   "--without-mingle", "-n", f"{log.stem}-{os.getpid()}@%h", "-l", "INFO", *options]  # fmt: skip
+                   "--without-mingle", "-n", f"{name}@%h", "-l", "INFO", *options]  # fmt: skip
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, cwd=log.parent,

@@ -21,6 +21,7 @@ from locksmith.testing.servers.etcd import EtcdEnsemble, EtcdServer, EtcdUser
 from locksmith.testing.servers.mariadb import MariaDBServer
 from locksmith.testing.servers.postgresql import PgBouncer, PostgreSQLServer
 from locksmith.testing.servers.programs import Program, ServerMissing, find, in_ci, install
+from locksmith.testing.servers.rabbitmq import RabbitMQServer
 from locksmith.testing.servers.redis import RedisServer
 from locksmith.testing.servers.redis_cluster import RedisCluster, RedisClusterNode
 from locksmith.testing.servers.redis_group import RedisNodes
@@ -39,6 +40,7 @@ __all__ = [
     "PgBouncer",
     "PostgreSQLServer",
     "Program",
+    "RabbitMQServer",
     "RedisCluster",
     "RedisClusterNode",
     "RedisNodes",

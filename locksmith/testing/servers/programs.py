@@ -60,6 +60,13 @@ PROGRAMS: Final = {
     ),
     "etcd": Program("etcd", debian="etcd-server", homebrew="etcd"),
     "consul": Program("consul", debian="consul", homebrew="consul", suite="bullseye"),
+    "rabbitmq": Program(
+        # What Debian has on PATH is a wrapper around this one that root and the user "rabbitmq" alone may run.
+        "rabbitmq-server",
+        debian="rabbitmq-server",
+        homebrew="rabbitmq",
+        places=("/usr/lib/rabbitmq/bin/rabbitmq-server",),
+    ),
     "openssl": Program("openssl", debian="openssl", homebrew="openssl"),
 }
 """By the name that `install` takes."""
