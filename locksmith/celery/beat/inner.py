@@ -69,6 +69,17 @@ def is_single(entry: Any) -> bool:
     return bool(getattr(getattr(entry, "model", None), "one_off", False))
 
 
+def is_spent(entry: Any, last: int, count: int) -> bool:
+    """Whether an entry that is to be fired once was, although its row does not know: whoever sent it died before that.
+
+    A row that was changed since then, to be fired once more, is another matter.
+    """
+    changed = getattr(getattr(entry, "model", None), "date_changed", None)
+    if not is_single(entry) or count == 0 or changed is None or changed.tzinfo is None:
+        return False
+    return last > micros(changed)
+
+
 def last_run(entry: Any, now: int) -> int:
     """Where an entry begins that no beat of ours has seen: at its last run, if a database knows of one."""
     last = getattr(entry, "last_run_at", None)

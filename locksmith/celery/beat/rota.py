@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from locksmith.celery.beat.book import Book, Line, Page, page_of
 from locksmith.celery.beat.entry import Planned
-from locksmith.celery.beat.inner import is_single, last_run, may_fire
+from locksmith.celery.beat.inner import is_single, is_spent, last_run, may_fire
 from locksmith.celery.beat.misfire import Misfire
 from locksmith.celery.beat.moments import SECOND, Interval
 from locksmith.celery.beat.sending import Never, NotNow, Sender
@@ -164,15 +164,13 @@ class Rota:
         due = each.moments.between(line.last, now)
         if not due:
             return line, ()
-        wanted = (
-            []
-            if each.name in self._paused
-            else [moment for moment in due[-_LOOKED_AT:] if may_fire(each.entry, moment)]
-        )
+        silent = each.name in self._paused or is_spent(each.entry, line.last, line.count)
+        fireable = () if silent else due[-_LOOKED_AT:]
+        wanted = [moment for moment in fireable if may_fire(each.entry, moment)]
         chosen = tuple(each.misfire.choose(wanted, now)) if wanted else ()
         fires = chosen[: 1 if is_single(each.entry) else AT_ONCE]
         upto = due[-1] if fires == chosen else fires[-1]
-        if (left := len(wanted) - len(chosen)) and each.name not in self._paused:
+        if left := len(wanted) - len(chosen):
             logger.warning("%r: %d fires were missed and are left out, by its misfire policy", each.name, left)
         return line.claim(fires, upto, self._me, now), fires
 

@@ -257,8 +257,9 @@ class CellRecipeCases(Cases):
         version = await cell.put("a")
         assert [(found.value, found.version) for found in await states(watch, 1)] == [("a", version)]
         watching: Job[Any] = face.start(states(watch, 2))
-        await cell.put("b", ttl=self.short)
-        became, gone = await watching.result(self.short + self.late(face, self.short) + 20)
+        ttl = max(self.short, 2.0)  # whoever looks only when that has ended has not seen it, and waits for ever
+        await cell.put("b", ttl=ttl)
+        became, gone = await watching.result(ttl + self.late(face, ttl) + 20)
         assert (became.value, gone) == ("b", None)
         quiet: Any = client.cell("config").watch(wait=0.05)
         assert [found async for found in quiet] == [None]

@@ -193,6 +193,7 @@ def test_entries_of_django_are_fired_once_by_one_of_two_beats(troupe: Troupe) ->
     conf = {"locksmith_beat_inner": "django_celery_beat.schedulers:DatabaseScheduler", "locksmith_beat_misfire": "all"}
     beats = [troupe.beat(app="beatdjango", **conf) for _ in range(2)]
     troupe.more(6)
+    eventually(lambda: not django(troupe, "rows")["once"]["enabled"], within=40, what="the row is put out of action")
     leader = troupe.leader()
     of = {beat.pid: beat for beat in beats}
     assert leader in of
@@ -201,8 +202,8 @@ def test_entries_of_django_are_fired_once_by_one_of_two_beats(troupe: Troupe) ->
     django(troupe, "create", "g")  # the beat that leads finds it
     eventually(lambda: "g" in {name for name, _ in troupe.fires()}, within=40, what="the new entry")
     troupe.whole(["e", "f"])
-    names = [name for name, _ in troupe.fires()]
-    assert (names.count("once"), names.count("off")) == (1, 0)
+    fires = set(troupe.fires())  # what a beat had sent when it was killed may come twice
+    assert (sum(name == "once" for name, _ in fires), sum(name == "off" for name, _ in fires)) == (1, 0)
     rows = django(troupe, "rows")
     assert rows["once"] == {"enabled": False, "count": 0}
     assert rows["e"]["enabled"]

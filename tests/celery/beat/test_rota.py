@@ -15,7 +15,7 @@ import locksmith
 from locksmith.celery.beat.book import Book, page_of, task_id
 from locksmith.celery.beat.entry import Entry
 from locksmith.celery.beat.misfire import Misfire
-from locksmith.celery.beat.moments import SECOND
+from locksmith.celery.beat.moments import SECOND, when
 from locksmith.celery.beat.rota import Rota
 from locksmith.celery.beat.sending import Never, NotNow
 from locksmith.errors import ConfigurationError, LeaseLost
@@ -365,6 +365,35 @@ def test_a_paused_entry_is_not_sent_and_not_caught_up(beats: Beats) -> None:
     for minute in range(46, 61):
         resumed.step(NOON + minute * MINUTE)
     assert beats.post.minutes() == [60]
+
+
+class Row:
+    """As django-celery-beat has them."""
+
+    enabled, one_off, total_run_count, start_time, expires = True, True, 0, None, None
+    date_changed = when(NOON)
+
+
+def test_an_entry_to_be_fired_once_is_not_fired_again_after_its_beat_died(beats: Beats) -> None:
+    """It died between sending it and noting that in the row."""
+
+    def die(entry: Any) -> None:
+        raise Died
+
+    first = beats.lock.acquire()
+    rota = beats.make(minutes(15), now=NOON, guard=first, sent=die)
+    rota._planned["e"].entry.model = Row()
+    with pytest.raises(Died):
+        rota.step(NOON + 15 * MINUTE)
+    first.release()
+    second = beats.make(minutes(15), now=NOON + 16 * MINUTE, guard=beats.lock.acquire(), me="b")
+    row = second._planned["e"].entry.model = Row()
+    for minute in range(16, 61):
+        second.step(NOON + minute * MINUTE)
+    assert set(beats.post.minutes()) == {15}
+    row.date_changed = when(NOON + 61 * MINUTE)  # somebody wants it once more
+    second.step(NOON + 75 * MINUTE)
+    assert set(beats.post.minutes()) == {15, 75}
 
 
 # Several beats at once, on the claims alone.
