@@ -91,12 +91,12 @@ def test_closing_ends_sessions_and_leaves_no_node(face, store, claim, looker, na
 
     before = sessions()
     grants = [granted(face.run(store.acquire(claim(f"n{at}", ttl=30.0 + at), queue=False))) for at in range(3)]
-    assert sessions() == before + 3
+    assert len(sessions() - before) == 3
     for grant in grants:
         assert face.run(store.release(grant))
     face.run(store.close())
     assert looker.exists(f"/{namespace}") is None
-    eventually(lambda: sessions() == before, 10.0, "the sessions are gone")
+    eventually(lambda: sessions() <= before, 10.0, "the sessions are gone")
 
 
 def test_a_name_that_is_used_no_more_is_tidied_up(face, store, claim, looker, monkeypatch) -> None:
