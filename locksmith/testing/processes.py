@@ -365,6 +365,8 @@ def serve(setup: str) -> None:
     """Serve one Worker until it hangs up."""
     from locksmith.testing.contract.faces import FACES
 
+    # A shell has what it starts in the background ignore Ctrl-C, and a test suite hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = json.loads(setup)
     face = FACES[wanted["runtime"]]()
     with contextlib.suppress(KeyboardInterrupt):
