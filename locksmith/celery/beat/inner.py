@@ -60,7 +60,7 @@ def may_fire(entry: Any, moment: int) -> bool:
     at = when(moment)
     begun = getattr(row, "start_time", None) is None or at >= row.start_time
     over = getattr(row, "expires", None) is not None and at >= row.expires
-    spent = getattr(row, "one_off", False) and row.total_run_count > 0
+    spent = is_single(entry) and row.total_run_count > 0
     return bool(row.enabled) and begun and not over and not spent
 
 

@@ -96,8 +96,9 @@ class Shard:
         try:
             while lead is None or lead.held:
                 try:
-                    changed = desk.look(present()) or self._beat.edition != edition
-                    edition = self._beat.edition
+                    latest = self._beat.edition  # once: to ask is to have been told
+                    changed = desk.look(present()) or latest != edition
+                    edition = latest
                     if self._beat.stopped or desk.hands_over or self._has_more_than_its_share():
                         return True
                     if rota is None or changed:
