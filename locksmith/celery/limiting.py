@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar
 
-from celery.exceptions import Ignore
-
 from locksmith.celery import slots
 from locksmith.celery.limits import Limits
+from locksmith.celery.putting_off import FIRST, LONGEST, come_back
 from locksmith.celery.slots import Pass, StoreClock
 from locksmith.celery.wiring import wiring_of
 from locksmith.client import Client, Lease
@@ -30,8 +29,6 @@ R = TypeVar("R")
 logger: Final = logging.getLogger("locksmith.celery")
 NEAR: Final = 0.05
 """Seconds for which a call waits where it is: the way through a broker takes about as long."""
-FIRST: Final = 0.2
-LONGEST: Final = 5.0
 _clocks: dict[int, StoreClock] = {}
 
 
@@ -156,16 +153,9 @@ class _Call:
 
     def _come_back(self, ticket: Pass, pause: float) -> NoReturn:
         """Publish the same message once more, for later. Raises Ignore; what publishing raises."""
-        request = self.request
-        options: dict[str, Any] = {
-            "countdown": pause, "retries": request.retries, "add_to_parent": False,
-            "headers": {**(request.headers or {}), slots.HEADER: ticket.dump(self.call)},
-        }  # fmt: skip
-        if "ignore_result" in vars(request):
-            options["ignore_result"] = request.ignore_result
+        headers = {**(self.request.headers or {}), slots.HEADER: ticket.dump(self.call)}
         # Of a Singleton as well, which takes it for a retry: its key is that of a queued call again.
-        self.limits.task.signature_from_request(request, **options).apply_async()
-        raise Ignore(f"comes back in {pause:.1f} s")
+        come_back(self.limits.task, self.request, pause, headers=headers)
 
     def __str__(self) -> str:
         return f"{self.limits.task.name}[{self.request.id}]"

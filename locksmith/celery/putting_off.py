@@ -23,10 +23,15 @@ def put_off(plan: Plan, request: Any, mark: Mark) -> NoReturn:
     """
     pause = min(FIRST * 2 ** min(mark.tries, 10), LONGEST)
     again = replace(mark, tries=mark.tries + 1)
-    options: dict[str, Any] = {"countdown": pause, "retries": request.retries, "add_to_parent": False}
+    come_back(plan.task, request, pause, singleton=again)
+
+
+def come_back(task: Any, request: Any, pause: float, **options: Any) -> NoReturn:
+    """Publish the same message once more, for later. Raises Ignore; what publishing raises."""
     if "ignore_result" in vars(request):
         options["ignore_result"] = request.ignore_result
-    plan.task.signature_from_request(request, singleton=again, **options).apply_async()
+    options |= {"countdown": pause, "retries": request.retries, "add_to_parent": False}
+    task.signature_from_request(request, **options).apply_async()
     raise Ignore(f"comes back in {pause:.1f} s")
 
 
