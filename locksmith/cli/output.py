@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -91,3 +92,13 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return form.format(seconds / unit)
     return f"{seconds / 86400:.0f} days"
+
+
+def log(name: str, level: int) -> None:
+    """Write what this logger says to stderr, for a command that runs for long."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("locksmith: %(message)s"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False

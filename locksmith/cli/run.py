@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 from typing import Final
 
 import click
 
+from locksmith.cli import output
 from locksmith.cli.settings import Settings, common_options
 from locksmith.supervise import single_beat
 from locksmith.supervise.plan import Restart
@@ -54,16 +54,7 @@ def run_command(
     """
     if settings.store is None and (url := single_beat.url(os.environ)):
         settings = dataclasses.replace(settings, store=url)
-    _log(logging.INFO if verbose else logging.WARNING)
+    output.log("locksmith.supervise", logging.INFO if verbose else logging.WARNING)
     seconds = ttl or single_beat.ttl(os.environ) or TTL
     wanted = Wanted(name, command, seconds, grace, Restart(restart), once)
     return Supervisor(wanted, settings.connect).run()
-
-
-def _log(level: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("locksmith: %(message)s"))
-    logger = logging.getLogger("locksmith.supervise")
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    logger.propagate = False

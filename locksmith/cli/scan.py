@@ -42,7 +42,7 @@ def scan_command(settings: Settings, scanner: str, once: bool, verbose: bool) ->
         raise ConfigurationError("the namespace of a scanner is that of its Celery application: leave --namespace out")
     if settings.store is not None:
         os.environ["LOCKSMITH_URL"] = settings.store  # where the application's configuration says nothing
-    _log(logging.INFO if verbose else logging.WARNING)
+    output.log("locksmith.celery", logging.INFO if verbose else logging.WARNING)
     found = _find(scanner)
     return _walk_once(found, as_json=settings.as_json) if once else _run(found)
 
@@ -118,12 +118,3 @@ def _run(scanner: Scanner) -> int:
 def _raise(ended: object) -> None:
     if isinstance(ended, BaseException):
         raise ended
-
-
-def _log(level: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("locksmith: %(message)s"))
-    logger = logging.getLogger("locksmith.celery")
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    logger.propagate = False
