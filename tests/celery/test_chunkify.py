@@ -124,32 +124,30 @@ def test_a_chunk_that_keeps_failing_stops_the_job(crew, name):
     assert Counter(line.split()[2] for line in crew.told.lines("chunk", name)) == {"0": 1, "10": 4}
 
 
-@pytest.mark.slow
-def test_pause_and_resume(crew, name):
+def told_in_its_third_chunk(crew, name, order):
+    """A job that is given an order while it is in its third chunk, and begins no other."""
     crew.chunks.delay(name, gate=name)
     eventually(lambda: crew.told.lines("chunk", name, 20), within=SOON, what="it waits in its third chunk")
     found = job(crew, crew.chunks, name, gate=name)
-    found.pause()
+    getattr(found, order)()
     crew.told.open(name)
     eventually(lambda: found.progress().done == 3, within=SOON, what="the third is finished")
     crew.add.delay("x").get(timeout=SOON)
     time.sleep(0.5)
     assert done(crew, name) == ALL[:3]
+    return found
+
+
+@pytest.mark.slow
+def test_pause_and_resume(crew, name):
+    found = told_in_its_third_chunk(crew, name, "pause")
     found.resume()
     ended(crew, crew.chunks, name, gate=name)
     assert done(crew, name) == ALL
 
 
 def test_cancel(crew, name):
-    crew.chunks.delay(name, gate=name)
-    eventually(lambda: crew.told.lines("chunk", name, 20), within=SOON, what="it waits in its third chunk")
-    found = job(crew, crew.chunks, name, gate=name)
-    found.cancel()
-    crew.told.open(name)
-    eventually(lambda: found.progress().done == 3, within=SOON, what="the third is finished")
-    crew.add.delay("x").get(timeout=SOON)
-    time.sleep(0.5)
-    assert done(crew, name) == ALL[:3]
+    told_in_its_third_chunk(crew, name, "cancel")
 
 
 def test_a_rate(crew, name):

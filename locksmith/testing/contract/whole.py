@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from locksmith.testing.contract.base import Cases
 from locksmith.testing.contract.cells import CellCases
 from locksmith.testing.contract.crowd import CrowdCases
 from locksmith.testing.contract.grants import GrantCases
@@ -18,24 +17,6 @@ from locksmith.testing.contract.recipes import CellRecipeCases, ElectionCases
 from locksmith.testing.contract.removal import RemovalCases
 from locksmith.testing.contract.together import MultiLockCases
 from locksmith.testing.contract.waits import WaitCases
-
-CASE_CLASSES: Final[tuple[type[Cases], ...]] = (
-    GrantCases,
-    LineCases,
-    RemovalCases,
-    CellCases,
-    ListingCases,
-    LeaseCases,
-    WaitCases,
-    CrowdCases,
-    ProcessCases,
-    InterruptCases,
-    ElectionCases,
-    CellRecipeCases,
-    MultiLockCases,
-    RateCases,
-)
-"""The classes of cases for every store; `StoreContract` has them all. `ServerCases` are for stores with a server."""
 
 
 class StoreContract(
@@ -55,3 +36,7 @@ class StoreContract(
     RateCases,
 ):
     """Everything a store promises. Subclass it, say where your store is, and let pytest collect it."""
+
+
+CASE_CLASSES: Final[tuple[type[Any], ...]] = StoreContract.__bases__
+"""The classes of cases for every store. `ServerCases` are for stores with a server."""
